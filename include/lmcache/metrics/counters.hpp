@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one process counted, in memory that any process of the node may read: plain atomics at fixed
+// offsets, no pointers, valid when zeroed. Every count only grows.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+namespace lmcache {
+
+// Why a chunk was not stored.
+enum class DropReason : std::uint8_t {
+  kNoSpace,         // nothing could be evicted to make room
+  kTooLarge,        // larger than the segment can ever hold
+  kDuplicate,       // already there or being written: counted, but nothing was lost
+  kLaneUndeclared,  // the rank that owns the lane has not said how large its blocks are
+  kLockTimeout,     // a shard stayed locked beyond the deadline
+  kCancelled,       // the request went away before its copy began
+  kCopyFailed,      // the device reported an error
+  kCount,
+};
+
+// Why a chunk that a lookup had promised was not loaded.
+enum class LoadFailure : std::uint8_t {
+  kGone,  // evicted, cleared or expired in between
+  kCancelled,
+  kTimeout,
+  kCopyFailed,
+  kCount,
+};
+
+inline constexpr std::size_t kDropReasons = static_cast<std::size_t>(DropReason::kCount);
+inline constexpr std::size_t kLoadFailures = static_cast<std::size_t>(LoadFailure::kCount);
+
+// snake_case, as it appears in statistics ("no_space"); "unknown" outside the enumeration.
+[[nodiscard]] std::string_view name(DropReason reason) noexcept;
+[[nodiscard]] std::string_view name(LoadFailure failure) noexcept;
+
+// One list of members for the live counters and for their copy. Times are nanoseconds.
+template <class Cell>
+struct CounterFields {
+  Cell lookups{};
+  Cell lookup_tokens{};
+  Cell hit_tokens{};
+  Cell lookup_ns{};
+  Cell stored_chunks{};
+  Cell stored_bytes{};
+  Cell stored_tokens{};
+  Cell store_ns{};
+  Cell loaded_chunks{};
+  Cell loaded_bytes{};
+  Cell loaded_tokens{};
+  Cell load_ns{};
+  Cell evicted_chunks{};
+  Cell evicted_bytes{};
+  Cell expired_chunks{};
+  Cell reaped_processes{};
+  Cell reclaimed_slots{};
+  Cell reclaimed_leases{};
+  Cell repaired_locks{};
+  std::array<Cell, kDropReasons> dropped_stores{};
+  std::array<Cell, kLoadFailures> load_failures{};
+
+  [[nodiscard]] Cell& dropped(DropReason reason) noexcept {
+    return dropped_stores[static_cast<std::size_t>(reason)];
+  }
+  [[nodiscard]] Cell& failed(LoadFailure failure) noexcept {
+    return load_failures[static_cast<std::size_t>(failure)];
+  }
+};
+
+struct CountersSnapshot : CounterFields<std::uint64_t> {
+  CountersSnapshot& operator+=(CountersSnapshot const& other) noexcept;
+
+  // Chunks that were lost: all drops but the duplicates.
+  [[nodiscard]] std::uint64_t lost_stores() const noexcept;
+
+  // visit(std::string_view name, std::uint64_t value) for every count, in a fixed order; members of the
+  // two arrays are named "dropped_stores_no_space", "load_failures_gone".
+  template <class Visit>
+  void for_each(Visit&& visit) const;
+};
+
+// Aligned so that two processes' counters never share a cache line. Thread-safe, across processes.
+struct alignas(64) Counters : CounterFields<std::atomic<std::uint64_t>> {
+  // Counts are independent of each other: relaxed reads and writes, the snapshot is not one instant.
+  [[nodiscard]] CountersSnapshot snapshot() const noexcept;
+};
+
+// The only way to count: relaxed, because no other memory is read on the strength of a count.
+inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) noexcept {
+  counter.fetch_add(by, std::memory_order_relaxed);
+}
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(std::is_standard_layout_v<Counters>);
+static_assert(std::is_trivially_destructible_v<Counters>);
+static_assert(sizeof(CountersSnapshot) == (19 + kDropReasons + kLoadFailures) * sizeof(std::uint64_t));
+
+template <class Visit>
+void CountersSnapshot::for_each(Visit&& visit) const {
+  visit(std::string_view{"lookups"}, lookups);
+  visit(std::string_view{"lookup_tokens"}, lookup_tokens);
+  visit(std::string_view{"hit_tokens"}, hit_tokens);
+  visit(std::string_view{"lookup_ns"}, lookup_ns);
+  visit(std::string_view{"stored_chunks"}, stored_chunks);
+  visit(std::string_view{"stored_bytes"}, stored_bytes);
+  visit(std::string_view{"stored_tokens"}, stored_tokens);
+  visit(std::string_view{"store_ns"}, store_ns);
+  visit(std::string_view{"loaded_chunks"}, loaded_chunks);
+  visit(std::string_view{"loaded_bytes"}, loaded_bytes);
+  visit(std::string_view{"loaded_tokens"}, loaded_tokens);
+  visit(std::string_view{"load_ns"}, load_ns);
+  visit(std::string_view{"evicted_chunks"}, evicted_chunks);
+  visit(std::string_view{"evicted_bytes"}, evicted_bytes);
+  visit(std::string_view{"expired_chunks"}, expired_chunks);
+  visit(std::string_view{"reaped_processes"}, reaped_processes);
+  visit(std::string_view{"reclaimed_slots"}, reclaimed_slots);
+  visit(std::string_view{"reclaimed_leases"}, reclaimed_leases);
+  visit(std::string_view{"repaired_locks"}, repaired_locks);
+  for (std::size_t i = 0; i < kDropReasons; ++i) {
+    visit(std::string_view{"dropped_stores_" + std::string{name(static_cast<DropReason>(i))}},
+          dropped_stores[i]);
+  }
+  for (std::size_t i = 0; i < kLoadFailures; ++i) {
+    visit(std::string_view{"load_failures_" + std::string{name(static_cast<LoadFailure>(i))}},
+          load_failures[i]);
+  }
+}
+
+}  // namespace lmcache
