@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Sourced by setup.sh: which Python, and which Debian packages are missing for it.
+
+# A Python from 3.10 to 3.13 that starts (a version switcher may offer names that do not).
+python_works() {
+  "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+}
+
+# Prints the path of the Python to use, or nothing.
+choose_python() {
+  local name
+  if [ -n "${LMCACHE_PYTHON:-}" ]; then
+    python_works "$LMCACHE_PYTHON" || die "LMCACHE_PYTHON=$LMCACHE_PYTHON is no Python 3.10 to 3.13 that starts"
+    "$LMCACHE_PYTHON" -c 'import sys; print(sys.executable)'
+    return
+  fi
+  for name in python3.11 python3.13 python3.12 python3.10 python3; do
+    if command -v "$name" >/dev/null && python_works "$name"; then
+      "$name" -c 'import sys; print(sys.executable)'
+      return
+    fi
+  done
+}
+
+# True if PYTHON can make a virtual environment and build an extension module.
+python_complete() {
+  "$1" -c 'import ensurepip, os, sysconfig, venv
+assert os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h"))' >/dev/null 2>&1
+}
+
+# Prints the Debian packages that are not installed yet.
+missing_packages() {
+  local python=$1 wanted=(g++ git libbenchmark-dev libgtest-dev libnuma1 libssl-dev make ninja-build) name
+  if [ -z "$python" ] || ! python_complete "$python"; then
+    wanted+=(python3 python3-dev python3-venv)
+  fi
+  for name in "${wanted[@]}"; do
+    dpkg-query -W -f='${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || printf '%s ' "$name"
+  done
+}
+
+install_packages() {
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update && apt-get install -y --no-install-recommends "$@"
+}
