@@ -42,7 +42,7 @@ inline constexpr std::uint64_t kMaxPageBytes = std::uint64_t{1} << 32;
 // SHA-256 over a length-prefixed encoding of every member, layer names included. Validates first.
 [[nodiscard]] Result<Sha256Digest> geometry_hash(KvGeometry const& geometry);
 
-// One JSON object on one line, at most 480 bytes: version, dtype, layout, details and, per group,
+// One JSON object on one line, at most 400 bytes: version, dtype, layout, details and, per group,
 // its block_tokens, window_tokens, planes, layers and block_bytes; groups that do not fit are
 // counted.
 [[nodiscard]] std::string describe(KvGeometry const& geometry);

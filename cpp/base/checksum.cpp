@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <array>
+
+#include <lmcache/base/bytes.hpp>
+#include <lmcache/base/checksum.hpp>
+
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+#define LMC_HAS_SSE42 1
+#else
+#define LMC_HAS_SSE42 0
+#endif
+
+namespace lmcache {
+namespace {
+
+constexpr std::uint32_t kInit = 0xFFFFFFFF;
+constexpr std::size_t kWord = sizeof(std::uint64_t);
+constexpr std::size_t kStripe = 3 * kWord;
+
+using Tables = std::array<std::array<std::uint32_t, 256>, 8>;
+
+// Slicing-by-8 (Kounavis, Berry: "Novel Table Lookup-Based Algorithms for High-Performance CRC
+// Generation", 2008): table k gives the effect of a byte that k more bytes follow.
+constexpr Tables make_tables() {
+  constexpr std::uint32_t kReversedPolynomial = 0x82F63B78;
+  Tables tables{};
+  for (std::uint32_t i = 0; i < 256; ++i) {
+    std::uint32_t crc = i;
+    for (int bit = 0; bit < 8; ++bit) {
+      crc = (crc >> 1) ^ ((crc & 1) != 0 ? kReversedPolynomial : 0);
+    }
+    tables[0][i] = crc;
+  }
+  for (std::size_t k = 1; k < tables.size(); ++k) {
+    for (std::size_t i = 0; i < 256; ++i) {
+      std::uint32_t const before = tables[k - 1][i];
+      tables[k][i] = (before >> 8) ^ tables[0][before & 0xFF];
+    }
+  }
+  return tables;
+}
+
+constexpr Tables kTables = make_tables();
+
+std::uint32_t table_byte(std::uint32_t crc, std::uint8_t byte) noexcept {
+  return (crc >> 8) ^ kTables[0][(crc ^ byte) & 0xFF];
+}
+
+std::uint32_t table_word(std::uint32_t crc, std::uint64_t word) noexcept {
+  word ^= crc;
+  std::uint32_t out = 0;
+  for (std::size_t k = 0; k < kWord; ++k) out ^= kTables[7 - k][(word >> (8 * k)) & 0xFF];
+  return out;
+}
+
+struct Streams {
+  std::uint32_t a = kInit;
+  std::uint32_t b = kInit;
+  std::uint32_t c = kInit;
+};
+
+std::uint64_t combine(Streams const& crc, std::uint64_t size_bytes) noexcept {
+  constexpr std::uint64_t kK1 = 0x9E3779B185EBCA87;
+  constexpr std::uint64_t kK2 = 0xC2B2AE3D27D4EB4F;
+  constexpr std::uint64_t kK3 = 0x165667B19E3779F9;
+  std::uint64_t const ab = crc.a | (std::uint64_t{crc.b} << 32);
+  std::uint64_t h = (ab * kK1 + crc.c * kK2) ^ (size_bytes * kK3);
+  h ^= h >> 32;
+  h *= kK1;
+  return h ^ (h >> 29);
+}
+
+// The 0..7 bytes after the last whole word, zero-padded.
+std::uint64_t last_word(std::span<std::byte const> rest) noexcept {
+  std::uint64_t word = 0;
+  std::memcpy(&word, rest.data(), rest.size());
+  return word;
+}
+
+Streams table_stripes(std::byte const* at, std::size_t stripes) noexcept {
+  Streams crc;
+  for (; stripes > 0; --stripes, at += kStripe) {
+    crc.a = table_word(crc.a, load_le<std::uint64_t>(at));
+    crc.b = table_word(crc.b, load_le<std::uint64_t>(at + kWord));
+    crc.c = table_word(crc.c, load_le<std::uint64_t>(at + 2 * kWord));
+  }
+  return crc;
+}
+
+// What follows the last whole stripe (at most 23 bytes) is too little for the instruction to
+// matter.
+std::uint64_t finish(std::span<std::byte const> bytes, Streams crc) noexcept {
+  std::span<std::byte const> rest = bytes.last(bytes.size() % kStripe);
+  if (rest.size() >= kWord) {
+    crc.a = table_word(crc.a, load_le<std::uint64_t>(rest.data()));
+    if (rest.size() >= 2 * kWord) {
+      crc.b = table_word(crc.b, load_le<std::uint64_t>(rest.data() + kWord));
+    }
+    rest = rest.last(rest.size() % kWord);
+  }
+  if (!rest.empty()) crc.a = table_word(crc.a, last_word(rest));
+  return combine(crc, bytes.size());
+}
+
+}  // namespace
+
+namespace detail {
+
+std::uint64_t checksum64_table(std::span<std::byte const> bytes) noexcept {
+  return finish(bytes, table_stripes(bytes.data(), bytes.size() / kStripe));
+}
+
+std::uint32_t crc32c_table(std::span<std::byte const> bytes, std::uint32_t crc) noexcept {
+  crc = ~crc;
+  for (; bytes.size() >= kWord; bytes = bytes.subspan(kWord)) {
+    crc = table_word(crc, load_le<std::uint64_t>(bytes.data()));
+  }
+  for (std::byte const byte : bytes) crc = table_byte(crc, std::to_integer<std::uint8_t>(byte));
+  return ~crc;
+}
+
+#if LMC_HAS_SSE42
+
+bool has_crc32c_instruction() noexcept { return __builtin_cpu_supports("sse4.2") != 0; }
+
+[[gnu::target("sse4.2")]] std::uint64_t checksum64_sse42(
+    std::span<std::byte const> bytes) noexcept {
+  std::uint64_t a = kInit;
+  std::uint64_t b = kInit;
+  std::uint64_t c = kInit;
+  std::byte const* at = bytes.data();
+  for (std::size_t stripes = bytes.size() / kStripe; stripes > 0; --stripes, at += kStripe) {
+    a = _mm_crc32_u64(a, load_le<std::uint64_t>(at));
+    b = _mm_crc32_u64(b, load_le<std::uint64_t>(at + kWord));
+    c = _mm_crc32_u64(c, load_le<std::uint64_t>(at + 2 * kWord));
+  }
+  return finish(bytes, Streams{.a = static_cast<std::uint32_t>(a),
+                               .b = static_cast<std::uint32_t>(b),
+                               .c = static_cast<std::uint32_t>(c)});
+}
+
+[[gnu::target("sse4.2")]] std::uint32_t crc32c_sse42(std::span<std::byte const> bytes,
+                                                     std::uint32_t crc) noexcept {
+  crc = ~crc;
+  for (; bytes.size() >= kWord; bytes = bytes.subspan(kWord)) {
+    crc = static_cast<std::uint32_t>(_mm_crc32_u64(crc, load_le<std::uint64_t>(bytes.data())));
+  }
+  for (std::byte const byte : bytes) crc = _mm_crc32_u8(crc, std::to_integer<std::uint8_t>(byte));
+  return ~crc;
+}
+
+#else
+
+bool has_crc32c_instruction() noexcept { return false; }
+
+std::uint64_t checksum64_sse42(std::span<std::byte const> bytes) noexcept {
+  return checksum64_table(bytes);
+}
+
+std::uint32_t crc32c_sse42(std::span<std::byte const> bytes, std::uint32_t crc) noexcept {
+  return crc32c_table(bytes, crc);
+}
+
+#endif
+
+}  // namespace detail
+
+std::uint64_t checksum64(std::span<std::byte const> bytes) noexcept {
+  return detail::has_crc32c_instruction() ? detail::checksum64_sse42(bytes)
+                                          : detail::checksum64_table(bytes);
+}
+
+std::uint32_t crc32c(std::span<std::byte const> bytes, std::uint32_t crc) noexcept {
+  return detail::has_crc32c_instruction() ? detail::crc32c_sse42(bytes, crc)
+                                          : detail::crc32c_table(bytes, crc);
+}
+
+}  // namespace lmcache
