@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings that are understood but ask for what this version cannot do.
+
+Delete a line of the table when its feature arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+
+# Eviction policies of the native library in this version.
+EVICTION_POLICIES = ("lru",)
+
+_NOT_YET = "not in this version"
+
+# Field -> the values that ask for something missing, and what happens instead.
+_MISSING: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "local_cpu": (lambda on: not on, f"lower tiers are {_NOT_YET}; nothing is kept"),
+    "enable_disk_cache": (bool, f"the disk tier is {_NOT_YET}; chunks stay in memory"),
+    "enable_remote_cache": (bool, f"the remote tier is {_NOT_YET}; chunks stay on this node"),
+    "enable_p2p": (bool, f"reading from other nodes is {_NOT_YET}"),
+    "local_device": (lambda device: device == "cuda", f"a CUDA tier is {_NOT_YET}; using DRAM"),
+    "retrieval_mode": (
+        lambda mode: mode != "exact",
+        f"semantic retrieval is {_NOT_YET}; only equal prefixes are reused",
+    ),
+    "enable_blending": (bool, f"blending is {_NOT_YET}; only equal prefixes are reused"),
+    "compression": (lambda codec: codec != "none", f"compression is {_NOT_YET}; chunks stay raw"),
+    "enable_vision_cache": (bool, f"the cache of vision encoders is {_NOT_YET}"),
+    "cache_warmup": (bool, f"warming up is {_NOT_YET}; the cache starts as the segment is"),
+    "enable_controller": (bool, f"reporting to a controller is {_NOT_YET}"),
+    "eviction_policy": (
+        lambda policy: policy not in EVICTION_POLICIES,
+        f"this policy is {_NOT_YET}; chunks are evicted by lru",
+    ),
+}
+
+
+def unavailable(config: BaseModel) -> list[tuple[str, str]]:
+    """Return (field, why) for everything `config` asks for that this version does not do."""
+    return [(name, why) for name, (asked, why) in _MISSING.items() if asked(getattr(config, name))]
+
+
+def unavailable_line(config: BaseModel) -> str:
+    """Return the one line an engine logs at its start about what it cannot do; empty if nothing."""
+    parts = [f"{name}={_plain(getattr(config, name))}: {why}" for name, why in unavailable(config)]
+    return "continuing without what was asked for: " + "; ".join(parts) if parts else ""
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
