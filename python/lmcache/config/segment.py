@@ -43,7 +43,7 @@ def segment_place(segment: str) -> SegmentPlace:
         raise ValueError("not a segment name")
     if not directory:
         return SegmentPlace(name, keep=True)
-    if not directory.startswith("/") or os.path.normpath(directory) != directory:
+    if directory[:1] != "/" or directory[:2] == "//" or os.path.normpath(directory) != directory:
         raise ValueError("not a plain absolute path")
     return SegmentPlace(name, directory, keep=True)
 

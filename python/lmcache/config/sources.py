@@ -14,6 +14,8 @@ import yaml
 from lmcache.config.aliases import ENVIRONMENT_PREFIX, NOT_SETTINGS, NOT_SETTINGS_PREFIXES
 from lmcache.errors import ConfigError
 
+_YAML_NULL = "tag:yaml.org,2002:null"
+
 SourceKind = Literal["argument", "environment", "file", "default"]
 
 
@@ -106,7 +108,7 @@ def _yaml_settings(text: str, path: str) -> Iterator[Setting]:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
-        if node is None:  # an empty file, or comments alone
+        if node is None or node.tag == _YAML_NULL:  # an empty file, or comments alone
             return
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(
