@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Sets up everything that `make demo` and `make test` need, and does only what is missing.
-#   scripts/setup.sh [--with-model]
+#   scripts/setup.sh [--tools-only | --with-model]
 # LMCACHE_PYTHON: the Python to use (3.10 to 3.13).  LMCACHE_VENV: where the environment lies (default .venv).
 set -euo pipefail
 
@@ -14,8 +14,9 @@ LOGS=$root/build/setup
 STEPS=5
 case "${1:-}" in
   "") ;;
+  --tools-only) STEPS=4 ;; # all but lmcache itself
   --with-model) STEPS=6 ;;
-  *) printf 'usage: %s [--with-model]\n' "$0" >&2 && exit 2 ;;
+  *) printf 'usage: %s [--tools-only | --with-model]\n' "$0" >&2 && exit 2 ;;
 esac
 # shellcheck source-path=SCRIPTDIR
 . scripts/progress.sh
@@ -100,6 +101,8 @@ for part in vllm tests; do
   fi
   stamp "$part" "$key"
 done
+
+[ "$STEPS" -gt 4 ] || exit 0
 
 # 5. lmcache itself
 build=$root/build/editable

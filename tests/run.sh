@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Sets up the tools, then runs the stages named (default: all). The last line is "N passed, N failed[, N skipped]".
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if ! bash scripts/setup.sh --tools-only; then
+  printf '\n0 passed, 1 failed\n'
+  exit 1
+fi
+exec "${LMCACHE_VENV:-.venv}/bin/python" -u tests/run.py "$@"

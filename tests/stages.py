@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages of `make test`, in the order in which they run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+TOOLS = Path(PYTHON).parent
+CORES = str(len(os.sched_getaffinity(0)))
+TINY_MODELS = {"llama": "build/models/tiny-llama", "qwen2": "build/models/tiny-qwen2"}
+SANITIZERS = {
+    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"
+    f":suppressions={ROOT}/tests/tsan_suppressions.txt",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """One program to run from the repository's root."""
+
+    words: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Commands that stop at the first failure; `needs` must exist."""
+
+    name: str
+    title: str
+    commands: Callable[[], list[Command]]
+    needs: tuple[str, ...] = ()
+
+
+def tool(name: str, *arguments: str | Path) -> Command:
+    """Return a command of a program installed in the environment."""
+    return Command([str(TOOLS / name), *map(str, arguments)])
+
+
+def pytest(*arguments: str) -> Command:
+    """Return a pytest run."""
+    return Command([PYTHON, "-m", "pytest", "-q", *arguments])
+
+
+def cpp(preset: str) -> list[Command]:
+    """Configure, build and run the C++ tests of a preset."""
+    ctest = [str(TOOLS / "ctest"), "--preset", preset, "-j", CORES, "--no-tests=error"]
+    if preset == "tsan" and shutil.which("setarch"):
+        # older ThreadSanitizers refuse the address layouts of newer kernels
+        ctest = ["setarch", "-R", *ctest]
+    return [
+        tool("cmake", "--preset", preset),
+        tool("cmake", "--build", "--preset", preset, "-j", CORES),
+        Command(ctest, SANITIZERS if preset != "dev" else {}),
+    ]
+
+
+def embed() -> list[Command]:
+    """Build the wheel, then the C++ example against it and against a plain `cmake --install`.
+
+    The wheel goes into an environment of its own that sees the packages of this one, but not the
+    editable lmcache: `.pth` files of a folder that a `.pth` file names are not read.
+    """
+    wheels, prefix = ROOT / "build/embed/wheels", ROOT / "build/embed/prefix"
+    environment = ROOT / "build/embed/venv"
+    python = environment / "bin" / "python"
+    shutil.rmtree(wheels, ignore_errors=True)
+    shutil.rmtree(environment, ignore_errors=True)
+    build = ROOT / "build/embed/library"
+    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check"]
+    wheel_options = ["--no-index", "--no-deps", "--no-build-isolation", "-C", f"build-dir={build}"]
+    return [
+        Command([*pip, "wheel", *wheel_options, "-w", str(wheels), "."]),
+        Command([PYTHON, "tests/support/wheel_environment.py", str(environment), str(wheels)]),
+        Command([str(python), "tests/support/import_is_light.py"]),
+        *example("wheel", python, "@wheel"),
+        tool("cmake", "--preset", "dev"),
+        tool("cmake", "--build", "--preset", "dev", "-j", CORES, "--target", "lmcache"),
+        tool("cmake", "--install", "build/dev", "--prefix", prefix),
+        *example("prefix", python, str(prefix / "lib" / "cmake" / "lmcache")),
+    ]
+
+
+def example(name: str, python: Path, package: str) -> list[Command]:
+    """Build and run examples/cpp_embed against the CMake package of a folder."""
+    build = f"build/embed/example-{name}"
+    shutil.rmtree(ROOT / build, ignore_errors=True)
+    configure = [str(python), "tests/support/configure_example.py", build, package]
+    return [
+        Command([*configure, str(TOOLS / "cmake")]),
+        tool("cmake", "--build", build),
+        tool("ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error"),
+    ]
+
+
+def vllm() -> list[Command]:
+    """Make the models, then run the end-to-end tests."""
+    tiny = [
+        Command([PYTHON, "scripts/make_tiny_model.py", path, "--arch", arch])
+        for arch, path in TINY_MODELS.items()
+    ]
+    return [*tiny, Command([PYTHON, "scripts/get_model.py"]), pytest("tests/vllm")]
+
+
+STAGES = [
+    Stage(
+        "install",
+        "build and install into the environment",
+        lambda: [Command(["bash", "scripts/setup.sh"])],
+    ),
+    Stage(
+        "lint", "layers, mirrored tests, names, formatters, types", lambda: [pytest("tests/lint")]
+    ),
+    Stage("cpp", "C++ tests", lambda: cpp("dev")),
+    Stage("python", "Python tests", lambda: [pytest("tests/python")], ("tests/python",)),
+    Stage("asan", "C++ tests, address and undefined behaviour sanitizers", lambda: cpp("asan")),
+    Stage("tsan", "C++ tests, thread sanitizer", lambda: cpp("tsan")),
+    Stage("embed", "the wheel, and a C++ program that uses it", embed, ("examples/cpp_embed",)),
+    Stage("vllm", "end to end with vLLM", vllm, ("tests/vllm",)),
+]
