@@ -37,8 +37,8 @@ struct CopyItem {
 };
 
 // Called exactly once per item, when its last byte has arrived or it is certain that it never will.
-// Runs on a copier thread, or on the thread inside cancel() for the items that cancel() dropped; never
-// under a lock of the copier. It may submit() and poll; it must not wait, cancel() or throw.
+// Runs on a copier thread, or on the thread inside cancel() for the items that cancel() dropped;
+// never under a lock of the copier. It may submit() and poll; it must not wait, cancel() or throw.
 using CopyItemDone = std::function<void(std::uint32_t item, CopyStatus status)>;
 
 struct CopyBatch {
@@ -46,7 +46,7 @@ struct CopyBatch {
   CopyPriority priority = CopyPriority::kForeground;
   std::uint32_t plane_count = 0;  // every run.plane is below it
   std::vector<CopyItem> items;
-  CopyItemDone on_item;  // may be empty
+  CopyItemDone on_item;  // may be empty; destroyed when the ticket is retired
 };
 
 // Names one submitted batch. 0 = none. Never used twice within one copier.

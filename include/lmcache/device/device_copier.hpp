@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Moves bytes between the serving engine's paged KV and slots, with the semantics of a stream: submit,
-// then poll or wait. One class per device (host memory; CUDA), one instance of the conformance suite each.
+// Moves bytes between the serving engine's paged KV and slots, with the semantics of a stream:
+// submit, then poll or wait. One class per device (host memory; CUDA), one instance of the
+// conformance suite each.
 #pragma once
 
 #include <atomic>
@@ -31,10 +32,11 @@ struct CopierStats {
   std::uint64_t bytes_to_engine = 0;
 };
 
-// Thread-safe, but for the destructor, which drains: it returns after every submitted batch is over.
+// Thread-safe, but for the destructor, which drains: it returns after every submitted batch is
+// over.
 //
-// The memory of a batch (slots and blocks) belongs to the copier from submit() until done() or until
-// cancel() returns. A ticket stays known until retire().
+// The memory of a batch (slots and blocks) belongs to the copier from submit() until done() or
+// until cancel() returns. A ticket stays known until retire().
 class DeviceCopier {
  public:
   DeviceCopier(DeviceCopier const&) = delete;
@@ -42,14 +44,15 @@ class DeviceCopier {
   virtual ~DeviceCopier() = default;
 
   // Never waits for a copy. An error means that nothing was begun and no callback will come.
-  // Loads arrive plane by plane, over all items (the model needs layer 0 of every chunk first); stores
-  // item by item (a chunk is published when its last plane is there, so the sooner one is whole the better).
+  // Loads arrive plane by plane, over all items (the model needs layer 0 of every chunk first);
+  // stores item by item (a chunk is published when its last plane is there, so the sooner one is
+  // whole the better).
   [[nodiscard]] Result<CopyTicket> submit(CopyBatch batch);
 
   // True for tickets that were retired: nothing of them is in flight.
   [[nodiscard]] bool done(CopyTicket ticket) const;
-  // Planes 0..plane of all items have arrived. False for ever for a batch that was cancelled before,
-  // and for unknown tickets. A plane beyond the last one means all of them.
+  // Planes 0..plane of all items have arrived. False for ever for a batch that was cancelled
+  // before, and for unknown tickets. A plane beyond the last one means all of them.
   [[nodiscard]] bool plane_done(CopyTicket ticket, std::uint32_t plane) const;
   // The item is over, in whichever way, and its callback has returned.
   [[nodiscard]] bool item_done(CopyTicket ticket, std::uint32_t item) const;
@@ -60,10 +63,11 @@ class DeviceCopier {
   // kInvalidArgument: unknown ticket.
   [[nodiscard]] Result<bool> wait(CopyTicket ticket, CopyDeadline deadline);
   // True: planes 0..plane have arrived. False: the deadline passed. kCancelled: they never will.
-  [[nodiscard]] Result<bool> wait_plane(CopyTicket ticket, std::uint32_t plane, CopyDeadline deadline);
+  [[nodiscard]] Result<bool> wait_plane(CopyTicket ticket, std::uint32_t plane,
+                                        CopyDeadline deadline);
 
-  // Drops what has not begun, waits for the pieces that have (microseconds each). When it returns the
-  // batch is over and no thread touches its memory again. No effect on batches that are over.
+  // Drops what has not begun, waits for the pieces that have (microseconds each). When it returns
+  // the batch is over and no thread touches its memory again. No effect on batches that are over.
   // Not to be called from a callback.
   void cancel(CopyTicket ticket);
   // Forgets the ticket, at once or when its batch is over.
@@ -74,12 +78,13 @@ class DeviceCopier {
  protected:
   DeviceCopier() = default;
 
-  // The batch is valid: slots and engine addresses are set where there are bytes, planes are in range.
+  // The batch is valid: slots and engine addresses are set where there are bytes, planes are in
+  // range.
   virtual Result<CopyTicket> do_submit(CopyBatch batch) = 0;
   virtual std::optional<CopyProgress> do_progress(CopyTicket ticket) const = 0;
   virtual CopyStatus do_item_status(CopyTicket ticket, std::uint32_t item) const = 0;
-  // Returns when the batch is over, when at least `planes` planes have arrived (kWholeBatch: only when
-  // it is over) or at the deadline, with the progress then; nothing for unknown tickets.
+  // Returns when the batch is over, when at least `planes` planes have arrived (kWholeBatch: only
+  // when it is over) or at the deadline, with the progress then; nothing for unknown tickets.
   static constexpr std::uint32_t kWholeBatch = 0xffffffff;
   virtual std::optional<CopyProgress> do_wait(CopyTicket ticket, std::uint32_t planes,
                                               CopyDeadline deadline) = 0;

@@ -10,14 +10,18 @@
 
 namespace lmcache {
 
+namespace detail {
+class CopyPool;
+}
+
 struct HostCopierOptions {
   // Of each pool: as many for foreground batches as for background ones. 1..256.
   std::uint32_t threads = 2;
-  // Largest piece of work a thread takes at a time: it bounds how long cancel() and a foreground batch
-  // wait for a background piece, and how evenly a batch spreads over the threads.
+  // Largest piece of work a thread takes at a time: it bounds how long cancel() and a foreground
+  // batch wait for a background piece, and how evenly a batch spreads over the threads.
   std::uint64_t piece_bytes = 512 * 1024;
-  // Nice value of the background threads relative to the process (0..19), so that storing takes only
-  // the time the engine's own threads leave over.
+  // Nice value of the background threads relative to the process (0..19), so that storing takes
+  // only the time the engine's own threads leave over.
   int background_nice = 10;
 };
 
@@ -29,8 +33,7 @@ class HostCopier final : public DeviceCopier {
   ~HostCopier() override;
 
  private:
-  class Pool;
-  explicit HostCopier(std::unique_ptr<Pool> pool);
+  explicit HostCopier(std::unique_ptr<detail::CopyPool> pool);
 
   Result<CopyTicket> do_submit(CopyBatch batch) override;
   std::optional<CopyProgress> do_progress(CopyTicket ticket) const override;
@@ -40,7 +43,7 @@ class HostCopier final : public DeviceCopier {
   void do_cancel(CopyTicket ticket) override;
   void do_retire(CopyTicket ticket) override;
 
-  std::unique_ptr<Pool> pool_;
+  std::unique_ptr<detail::CopyPool> pool_;
 };
 
 }  // namespace lmcache

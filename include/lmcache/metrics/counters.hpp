@@ -80,16 +80,19 @@ struct CountersSnapshot : CounterFields<std::uint64_t> {
   // Chunks that were lost: all drops but the duplicates.
   [[nodiscard]] std::uint64_t lost_stores() const noexcept;
 
-  // visit(std::string_view name, std::uint64_t value) for every count, in a fixed order; members of the
-  // two arrays are named "dropped_stores_no_space", "load_failures_gone".
+  // visit(std::string_view name, std::uint64_t value) for every count, in a fixed order; members of
+  // the two arrays are named "dropped_stores_no_space", "load_failures_gone".
   template <class Visit>
   void for_each(Visit&& visit) const;
 };
 
 // Aligned so that two processes' counters never share a cache line. Thread-safe, across processes.
 struct alignas(64) Counters : CounterFields<std::atomic<std::uint64_t>> {
-  // Counts are independent of each other: relaxed reads and writes, the snapshot is not one instant.
+  // Counts are independent of each other: relaxed reads and writes, the snapshot is not one
+  // instant.
   [[nodiscard]] CountersSnapshot snapshot() const noexcept;
+  // Adds what another set of counters stood at, e.g. that of a process that left.
+  void add(CountersSnapshot const& other) noexcept;
 };
 
 // The only way to count: relaxed, because no other memory is read on the strength of a count.
@@ -100,7 +103,8 @@ inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) noe
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 static_assert(std::is_standard_layout_v<Counters>);
 static_assert(std::is_trivially_destructible_v<Counters>);
-static_assert(sizeof(CountersSnapshot) == (19 + kDropReasons + kLoadFailures) * sizeof(std::uint64_t));
+static_assert(sizeof(CountersSnapshot) ==
+              (19 + kDropReasons + kLoadFailures) * sizeof(std::uint64_t));
 
 template <class Visit>
 void CountersSnapshot::for_each(Visit&& visit) const {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Latencies in buckets of powers of two, in memory that any process of the node may read: no pointers,
-// valid when zeroed. Bucket b counts the values of b significant bits, that is 2^(b-1) .. 2^b - 1.
+// Latencies in buckets of powers of two, in memory that any process of the node may read: no
+// pointers, valid when zeroed. Bucket b counts the values of b significant bits, that is 2^(b-1) ..
+// 2^b - 1.
 #pragma once
 
 #include <array>

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmcache/device/stream_copy.hpp>
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace lmcache {
+namespace {
+
+constexpr std::size_t kLine = 64;
+// (numbers)
+constexpr std::size_t kStreamFrom = 1024;
+constexpr std::size_t kTwoStreamsFrom = 4096;
+constexpr std::size_t kFetchAhead = 512;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
+}  // namespace
+
+#if defined(__x86_64__)
+namespace {
+
+__attribute__((target("avx2"), always_inline)) inline void copy_line(std::byte* to,
+                                                                     std::byte const* from) {
+  __m256i const low = _mm256_loadu_si256(reinterpret_cast<__m256i const*>(from));
+  __m256i const high = _mm256_loadu_si256(reinterpret_cast<__m256i const*>(from + 32));
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), low);
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to + 32), high);
+}
+
+// The reads before it ran on: one stream, the processor fetches ahead by itself.
+__attribute__((target("avx2"))) void copy_lines(std::byte* to, std::byte const* from,
+                                                std::size_t bytes) {
+  std::size_t at = 0;
+  for (; at + 2 * kLine <= bytes; at += 2 * kLine) {
+    copy_line(to + at, from + at);
+    copy_line(to + at + kLine, from + at + kLine);
+  }
+  if (at < bytes) copy_line(to + at, from + at);
+}
+
+// The reads jump: both halves at once, so that two page walks overlap, and the first lines of the
+// next run's halves are fetched meanwhile.
+__attribute__((target("avx2"))) void copy_halves(std::byte* to, std::byte const* from,
+                                                 std::size_t bytes, std::byte const* next_from) {
+  std::size_t const half = bytes / 2 / kLine * kLine;
+  for (std::size_t at = 0; at < half; at += kLine) {
+    if (at < kFetchAhead) {
+      _mm_prefetch(reinterpret_cast<char const*>(next_from + at), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<char const*>(next_from + half + at), _MM_HINT_T0);
+    }
+    copy_line(to + at, from + at);
+    copy_line(to + half + at, from + half + at);
+  }
+  if (2 * half < bytes) copy_line(to + 2 * half, from + 2 * half);
+}
+
+}  // namespace
+
+namespace detail {
+
+void copy_avx2(std::byte* to, std::byte const* from, std::size_t bytes,
+               std::byte const* next_from) noexcept {
+  std::size_t const head = (0 - reinterpret_cast<std::uintptr_t>(to)) % kLine;
+  if (bytes < head + kLine) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  if (head != 0) std::memcpy(to, from, head);
+  std::size_t const body = (bytes - head) / kLine * kLine;
+  bool const jumps = next_from != nullptr && next_from != from + bytes;
+  if (jumps && body >= kTwoStreamsFrom) {
+    copy_halves(to + head, from + head, body, next_from);
+  } else {
+    copy_lines(to + head, from + head, body);
+  }
+  std::size_t const done = head + body;
+  if (done < bytes) std::memcpy(to + done, from + done, bytes - done);
+}
+
+bool has_avx2() noexcept { return __builtin_cpu_supports("avx2") != 0; }
+
+}  // namespace detail
+
+void copy_fence() noexcept { _mm_sfence(); }
+
+#else
+
+namespace detail {
+
+void copy_avx2(std::byte* to, std::byte const* from, std::size_t bytes, std::byte const*) noexcept {
+  std::memcpy(to, from, bytes);
+}
+bool has_avx2() noexcept { return false; }
+
+}  // namespace detail
+
+void copy_fence() noexcept {}
+
+#endif
+
+StreamCopyKind stream_copy_kind() noexcept {
+  static StreamCopyKind const kind =
+      !kSanitized && detail::has_avx2() ? StreamCopyKind::kAvx2 : StreamCopyKind::kMemcpy;
+  return kind;
+}
+
+void copy_bytes(std::byte* to, std::byte const* from, std::size_t bytes,
+                std::byte const* next_from) noexcept {
+  if (bytes == 0) return;
+  if (bytes >= kStreamFrom && stream_copy_kind() == StreamCopyKind::kAvx2) {
+    detail::copy_avx2(to, from, bytes, next_from);
+  } else {
+    std::memcpy(to, from, bytes);
+  }
+}
+
+}  // namespace lmcache

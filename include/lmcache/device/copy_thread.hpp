@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Starts a thread that copies: it never takes a signal meant for the engine, never stays on the
+// core the engine pinned its own thread to, and yields to the engine if asked to.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <thread>
+
+#include <lmcache/base/result.hpp>
+
+namespace lmcache::detail {
+
+struct CopyThreadTraits {
+  std::string name;  // as `top -H` shows it; cut to the kernel's 15 characters
+  int nice = 0;      // added to the process's; 0..19
+};
+
+// kUnavailable: the system has no thread to give.
+[[nodiscard]] Result<std::thread> start_copy_thread(CopyThreadTraits traits,
+                                                    std::function<void()> body);
+
+}  // namespace lmcache::detail
