@@ -30,7 +30,7 @@ namespace lmcache {
 struct MediaItem {
   std::uint32_t first_token = 0;
   std::uint32_t tokens = 0;
-  ChunkKey item_hash;
+  ChunkKey item_hash{};
 
   [[nodiscard]] std::uint32_t end_token() const noexcept { return first_token + tokens; }
 };

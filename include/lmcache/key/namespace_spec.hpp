@@ -12,15 +12,15 @@
 namespace lmcache {
 
 struct NamespaceSpec {
-  std::string model;          // name or path, as the serving engine was given it; not empty
-  std::string revision;       // may be empty
-  ChunkKey geometry_hash;     // KvGeometry's hash(): dtype, layout, block tokens, windows, planes
-  std::string geometry_text;  // KvGeometry's describe(), for people: no part of the key
+  std::string model{};          // name or path, as the serving engine was given it; not empty
+  std::string revision{};       // may be empty
+  ChunkKey geometry_hash{};     // KvGeometry's hash(): dtype, layout, block tokens, windows, planes
+  std::string geometry_text{};  // KvGeometry's describe(), for people: no part of the key
   std::uint32_t chunk_tokens = 256;
   std::uint32_t world_size = 1;  // tensor parallel ranks the KV is split over
-  std::string lora;              // name and version of the adapter, empty = none
-  std::string salt;              // tenant; may be a secret, so it is never shown
-  std::string extra;             // whatever else an integration must keep apart
+  std::string lora{};            // name and version of the adapter, empty = none
+  std::string salt{};            // tenant; may be a secret, so it is never shown
+  std::string extra{};           // whatever else an integration must keep apart
 };
 
 inline constexpr std::uint32_t kMaxChunkTokens = 1U << 20;

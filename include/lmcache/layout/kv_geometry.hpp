@@ -16,20 +16,20 @@ namespace lmcache {
 // vLLM has one plane per layer; arrays [layers, 2, tokens, kv_heads, head_dim] one per layer and K
 // or V.
 struct KvGroup {
-  std::uint32_t block_tokens = 0;          // tokens of one block
-  std::uint32_t window_tokens = 0;         // sliding window, 0 = full attention
-  std::vector<std::uint64_t> plane_bytes;  // bytes of one block's page, per plane
-  std::vector<std::string> layer_names;    // may be empty; order is that of the planes
+  std::uint32_t block_tokens = 0;            // tokens of one block
+  std::uint32_t window_tokens = 0;           // sliding window, 0 = full attention
+  std::vector<std::uint64_t> plane_bytes{};  // bytes of one block's page, per plane
+  std::vector<std::string> layer_names{};    // may be empty; order is that of the planes
 };
 
 struct KvGeometry {
   // Goes into the hash: raise it when bytes in a slot would mean something else than before.
   static constexpr std::uint32_t kVersion = 1;
 
-  std::string dtype;            // e.g. "float32", "bfloat16", "fp8_e4m3"
-  std::string layout;           // the engine's own name of the order inside a page, e.g. "LBHNC"
-  std::vector<KvGroup> groups;  // at least one
-  std::string details;  // whatever else decides what the bytes mean, e.g. the kernel's packing
+  std::string dtype{};            // e.g. "float32", "bfloat16", "fp8_e4m3"
+  std::string layout{};           // the engine's own name of the order inside a page, e.g. "LBHNC"
+  std::vector<KvGroup> groups{};  // at least one
+  std::string details{};  // whatever else decides what the bytes mean, e.g. the kernel's packing
 };
 
 inline constexpr std::uint32_t kMaxKvGroups = 64;

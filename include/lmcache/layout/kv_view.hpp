@@ -20,7 +20,7 @@ struct KvPlane {
 };
 
 struct KvView {
-  std::vector<KvPlane> planes;
+  std::vector<KvPlane> planes{};
   std::uint32_t num_blocks = 0;
   std::uint32_t block_tokens = 0;
 };
