@@ -7,4 +7,4 @@ if ! bash scripts/setup.sh --tools-only; then
   printf '\n0 passed, 1 failed\n'
   exit 1
 fi
-exec "${LMCACHE_VENV:-.venv}/bin/python" -u tests/run.py "$@"
+exec "${LMCACHE_VENV:-.venv}/bin/python" -u tests/runner/run.py "$@"

@@ -7,10 +7,11 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from execute import ROOT, Command
+
 PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
 CORES = str(len(os.sched_getaffinity(0)))
@@ -21,14 +22,6 @@ SANITIZERS = {
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"
     f":suppressions={ROOT}/tests/tsan_suppressions.txt",
 }
-
-
-@dataclass(frozen=True)
-class Command:
-    """One program to run from the repository's root."""
-
-    words: list[str]
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +54,7 @@ def cpp(preset: str) -> list[Command]:
         tool("cmake", "--preset", preset),
         tool("cmake", "--build", "--preset", preset, "-j", CORES),
         Command(ctest, SANITIZERS if preset != "dev" else {}),
+        Command([PYTHON, "tests/runner/skip_reasons.py", f"build/{preset}"]),
     ]
 
 

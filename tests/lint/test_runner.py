@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runner of `make test` counts right and cannot pass over a failure."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+from execute import Command, execute
+from outcome import Outcome
+from run import run_stage
+from skip_reasons import reasons
+from stages import STAGES, Stage
+
+CTEST = ["91% tests passed, 1 tests failed out of 11", "	 10 - base.X (Skipped)"]
+
+
+@pytest.mark.parametrize(
+    ("output", "counts"),
+    [
+        (["100% tests passed, 0 tests failed out of 9"], (9, 0, 0)),
+        (["100% tests passed out of 9"], (9, 0, 0)),
+        (CTEST, (9, 1, 1)),
+        (["..", "3 failed, 4 passed, 2 skipped, 1 error in 2.01s"], (4, 4, 2)),
+        (["5 passed, 1 xfailed in 0.52s (0:00:00)"], (5, 0, 1)),
+        (["7 passed"], (0, 0, 0)),
+        ([], (0, 0, 0)),
+    ],
+)
+def test_counts(output, counts):
+    outcome = Outcome()
+    outcome.add_counts(output)
+    assert (outcome.passed, outcome.failed, outcome.skipped) == counts
+
+
+def stage(*codes: str, needs: tuple[str, ...] = ()) -> Stage:
+    commands = [Command([sys.executable, "-c", code]) for code in codes]
+    return Stage("self-test", "", lambda: commands, needs)
+
+
+@pytest.fixture(autouse=True)
+def logs(monkeypatch, tmp_path):
+    monkeypatch.setattr("run.LOGS", tmp_path)
+    return tmp_path
+
+
+def test_stage_that_counts_nothing_is_one_test():
+    assert run_stage(stage("print('built')")).passed == 1
+
+
+def test_failed_command_stops_the_stage_and_counts(logs):
+    outcome = run_stage(stage("exit(3)", "print('not reached')"))
+    assert (outcome.passed, outcome.failed) == (0, 1)
+    assert "status 3" in outcome.note
+    assert "not reached" not in (logs / "self-test.log").read_text()
+
+
+def test_failure_after_passed_tests_counts():
+    outcome = run_stage(stage("print('2 passed in 0.1s'); exit(1)"))
+    assert (outcome.passed, outcome.failed) == (2, 1)
+
+
+def test_missing_folder_is_a_failure():
+    outcome = run_stage(stage("", needs=("no/such/folder",)))
+    assert (outcome.failed, outcome.note) == (1, "no/such/folder is missing")
+
+
+def test_program_that_does_not_exist_is_a_failure():
+    broken = Stage("self-test", "", lambda: [Command(["no-such-program"])])
+    assert run_stage(broken).failed == 1
+
+
+def test_endless_command_is_killed(logs):
+    endless = Command(
+        [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
+    )
+    assert execute(endless, logs / "x.log", limit_seconds=2)[0] == 124
+
+
+def test_process_left_behind_does_not_hold_the_runner(logs):
+    began = time.monotonic()
+    status, lines = execute(Command(["sh", "-c", "sleep 30 & echo done"]), logs / "x.log")
+    assert (status, lines) == (0, ["done"])
+    assert time.monotonic() - began < 20
+
+
+def test_skip_reasons_are_found():
+    log = "[ RUN      ] A.B\n/x/a_test.cpp:3: Skipped\nno such device\n\n[  SKIPPED ] A.B (0 ms)\n"
+    assert reasons(log) == ["A.B: no such device"]
+
+
+def test_every_stage_has_its_own_name():
+    assert len({one.name for one in STAGES}) == len(STAGES)
