@@ -40,7 +40,7 @@ def load_config(
         layers.append(argument_layer(arguments, argument_name))
     layers.append(environment_layer(variables))
     if file is not None:
-        layers.append(file_layer(file, "argument"))
+        layers.append(file_layer(file))
     elif named := variables.get(CONFIG_FILE_VARIABLE, "").strip():
         layers.append(file_layer(named, f"named by {CONFIG_FILE_VARIABLE}"))
     config = LMCacheConfig.from_resolved(resolve(LMCacheConfig.model_fields, layers))

@@ -88,20 +88,21 @@ def _environment_settings(environ: Mapping[str, str]) -> Iterator[Setting]:
         yield Setting(name, environ[variable], Source("environment", variable))
 
 
-def file_layer(path: str | os.PathLike[str], asked_by: str) -> Layer:
+def file_layer(path: str | os.PathLike[str], asked_by: str = "") -> Layer:
     """Return the layer of a YAML file; `asked_by` says who named the file, for the messages."""
+    origin = f" ({asked_by})" if asked_by else ""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read {path} ({asked_by}): {why}") from error
+        raise ConfigError(f"cannot read {path}{origin}: {why}") from error
     try:
         return Layer(tuple(_yaml_settings(text, os.fspath(path))))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         why = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-        raise ConfigError(f"{path}{line} ({asked_by}) is not valid YAML: {why}") from error
+        raise ConfigError(f"{path}{line}{origin} is not valid YAML: {why}") from error
 
 
 def _yaml_settings(text: str, path: str) -> Iterator[Setting]:

@@ -38,14 +38,14 @@ def test_environment_leaves_out_what_is_no_setting() -> None:
 
 def test_file_knows_its_lines(tmp_path: Path) -> None:
     path = _write(tmp_path, "# a comment\nchunk_size: 128\n\nlocal_cpu: true\n")
-    layer = file_layer(path, "argument")
+    layer = file_layer(path)
     found = [(s.name, s.value, str(s.source)) for s in layer.settings]
     assert found == [("chunk_size", 128, f"{path}:2"), ("local_cpu", True, f"{path}:4")]
 
 
 @pytest.mark.parametrize("content", ["", "# nothing\n", "---\n", b"\xef\xbb\xbf"])
 def test_an_empty_file_sets_nothing(tmp_path: Path, content: str | bytes) -> None:
-    assert file_layer(_write(tmp_path, content), "argument").settings == ()
+    assert file_layer(_write(tmp_path, content)).settings == ()
 
 
 def test_anchors_and_merge_keys(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "named by LMCACHE_CONFIG_FILE" in str(caught.value)
     assert "No such file" in str(caught.value)
     with pytest.raises(ConfigError, match="directory"):
-        file_layer(tmp_path, "argument")
+        file_layer(tmp_path)
 
 
 def test_a_key_that_is_not_text() -> None:

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CPU features and the CUDA driver, on made-up machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmcache.cli.doctor.hardware import Driver, check_cpu, check_cuda, cuda_driver
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "found", "advice"),
+    [
+        ("flags\t\t: fpu avx2 sha_ni avx512f", "ok", "sha_ni, avx2, avx512f", ""),
+        ("flags\t\t: fpu avx2", "warn", "avx2", "sha_ni (hashing"),
+        ("flags\t\t: fpu sha_ni", "warn", "sha_ni", "avx2 (copies"),
+        ("Features\t: fp asimd sha2 sve", "ok", "sha2, asimd, sve", ""),
+        ("nothing: known", "warn", "none of the useful", "sha_ni"),
+    ],
+)
+def test_cpu(tmp_path: Path, line: str, status: str, found: str, advice: str) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    check = check_cpu(str(tmp_path))
+    assert check.status == status
+    assert check.found.startswith(found)
+    assert advice in check.advice
+
+
+@pytest.mark.parametrize(
+    ("driver", "device_file", "status", "found"),
+    [
+        (None, False, "ok", "works without a GPU"),
+        (None, True, "warn", "no libcuda.so.1"),
+        (Driver(12040, 2), True, "ok", "CUDA 12.4, 2 device(s)"),
+        (Driver(error="cuInit failed with 100"), True, "warn", "cuInit failed with 100"),
+    ],
+)
+def test_cuda(
+    tmp_path: Path, driver: Driver | None, device_file: bool, status: str, found: str
+) -> None:
+    (tmp_path / "dev").mkdir()
+    if device_file:
+        (tmp_path / "dev/nvidiactl").touch()
+    check = check_cuda(driver, str(tmp_path))
+    assert check.status == status
+    assert found in check.found
+
+
+def test_a_driver_that_is_not_installed() -> None:
+    assert cuda_driver("libcuda-that-nobody-has.so.1") is None
