@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmcache/base/robust_mutex.hpp>
+
+#include <cerrno>
+#include <ctime>
+
+namespace lmcache {
+
+Result<void> RobustMutex::init() {
+  pthread_mutexattr_t attributes;
+  pthread_mutexattr_init(&attributes);
+  pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+  pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+  int const status = pthread_mutex_init(&mutex_, &attributes);
+  pthread_mutexattr_destroy(&attributes);
+  if (status != 0) return Error{ErrorCode::kInternal, "pthread_mutex_init failed", status};
+  return {};
+}
+
+Result<LockState> RobustMutex::lock(std::chrono::milliseconds timeout) {
+  int status = pthread_mutex_trylock(&mutex_);
+  if (status == EBUSY) {
+    timespec deadline{};
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    auto const nanoseconds = deadline.tv_nsec + (timeout.count() % 1000) * 1'000'000;
+    deadline.tv_sec += timeout.count() / 1000 + nanoseconds / 1'000'000'000;
+    deadline.tv_nsec = nanoseconds % 1'000'000'000;
+    status = pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &deadline);
+  }
+  switch (status) {
+    case 0:
+      return LockState::kConsistent;
+    case EOWNERDEAD:
+      return LockState::kOwnerDied;
+    case ETIMEDOUT:
+      return Error{ErrorCode::kTimeout, "a shared lock was not free in time", status};
+    default:
+      return Error{ErrorCode::kInternal, "a shared lock cannot be taken", status};
+  }
+}
+
+void RobustMutex::mark_consistent() noexcept { pthread_mutex_consistent(&mutex_); }
+
+void RobustMutex::unlock() noexcept { pthread_mutex_unlock(&mutex_); }
+
+}  // namespace lmcache

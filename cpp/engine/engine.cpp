@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmcache/engine/engine.hpp>
+
+#include <algorithm>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include <lmcache/device/host_copier.hpp>
+#include <lmcache/engine/housekeeper.hpp>
+#include <lmcache/engine/status_reader.hpp>
+#include <lmcache/engine/transfer_jobs.hpp>
+#include <lmcache/tier/dram/dram_tier.hpp>
+#include <lmcache/tier/dram/segment_use.hpp>
+
+namespace lmcache {
+
+// In the order of construction: the housekeeper and the jobs use the tier, and go before it.
+struct Engine::State {
+  State(std::unique_ptr<DramTier> opened, std::unique_ptr<DeviceCopier> copier, Clock const& time)
+      : clock{time}, tier{std::move(opened)}, jobs{*tier, std::move(copier), time}, housekeeper{*tier} {}
+
+  Clock const& clock;
+  std::unique_ptr<DramTier> tier;
+  std::mutex mutex;  // guards spaces, whose elements stay where they are
+  std::deque<DramNamespace> spaces;
+  TransferJobs jobs;
+  Housekeeper housekeeper;
+};
+
+namespace {
+
+SystemClock const kSystemClock;
+
+CopyDeadline after(std::chrono::milliseconds timeout) {
+  return std::chrono::steady_clock::now() + timeout;
+}
+
+std::uint32_t copy_threads(EngineOptions const& options) {
+  if (options.copy_threads != 0) return options.copy_threads;
+  return std::clamp(std::thread::hardware_concurrency(), 1u, 4u);
+}
+
+Result<DramNamespace> make_namespace(NamespaceSpec spec, KvGeometry const& geometry) {
+  LMC_TRY_ASSIGN(spec.geometry_hash.bytes, geometry_hash(geometry));
+  spec.geometry_text = describe(geometry);
+  for (auto const& group : geometry.groups) {
+    if (spec.chunk_tokens % group.block_tokens != 0) {
+      return Error{ErrorCode::kInvalidArgument,
+                   "chunk_size " + std::to_string(spec.chunk_tokens) +
+                       " is not a multiple of the engine's block size " +
+                       std::to_string(group.block_tokens)};
+    }
+  }
+  DramNamespace out;
+  LMC_TRY_ASSIGN(out.opened.root, namespace_root(spec));
+  out.opened.chunk_tokens = spec.chunk_tokens;
+  out.opened.block_tokens = geometry.groups.front().block_tokens;
+  out.model = spec.model;
+  out.description = describe(spec);
+  for (std::uint32_t group = 0; group < geometry.groups.size(); ++group) {
+    for (std::uint32_t rank = 0; rank < spec.world_size; ++rank) {
+      LMC_TRY_ASSIGN(auto const mask, lane_mask(out.opened.root, {.group = group,
+                                                                  .rank = rank,
+                                                                  .world_size = spec.world_size}));
+      out.lane_masks.push_back(mask);
+      out.lane_block_tokens.push_back(geometry.groups[group].block_tokens);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Hit::Hit(DramTier* tier, std::unique_ptr<LeasedPrefix> prefix) noexcept
+    : tier_{tier}, prefix_{std::move(prefix)} {}
+Hit::Hit(Hit&& other) noexcept = default;
+Hit& Hit::operator=(Hit&& other) noexcept {
+  if (this != &other) {
+    release();
+    tier_ = other.tier_;
+    prefix_ = std::move(other.prefix_);
+  }
+  return *this;
+}
+Hit::~Hit() { release(); }
+
+std::uint32_t Hit::prefix_tokens() const noexcept { return prefix_ ? prefix_->prefix_tokens : 0; }
+std::uint32_t Hit::chunk_count() const noexcept {
+  return prefix_ ? static_cast<std::uint32_t>(prefix_->lanes.front().size()) : 0;
+}
+std::span<ChunkRef const> Hit::refs(std::uint32_t lane) const noexcept {
+  if (!prefix_ || lane >= prefix_->lanes.size()) return {};
+  return prefix_->lanes[lane];
+}
+void Hit::release() noexcept {
+  if (!prefix_) return;
+  for (auto const& lane : prefix_->lanes) tier_->release(lane);
+  prefix_.reset();
+}
+
+Engine::Engine(EngineOptions options) : options_{std::move(options)} {}
+Engine::~Engine() = default;
+
+Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log) {
+  return open(std::move(options), std::move(log), kSystemClock);
+}
+
+Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log, Clock const& clock) {
+  LMC_TRY_ASSIGN(auto const eviction, parse_eviction(options.eviction));
+  LMC_TRY_ASSIGN(auto copier, HostCopier::create({.threads = copy_threads(options)}));
+  LMC_TRY_ASSIGN(auto tier, DramTier::open({.name = options.segment == "private" ? "" : options.segment,
+                                            .directory = options.directory,
+                                            .capacity_bytes = options.capacity_bytes,
+                                            .chunk_bytes_hint = options.chunk_bytes_hint,
+                                            .max_entries = options.max_entries,
+                                            .remove_when_unused = !options.keep,
+                                            .eviction = eviction,
+                                            .ttl_seconds = options.ttl_seconds,
+                                            .role = options.role,
+                                            .instance_id = options.instance_id},
+                                           clock, std::move(log)));
+  std::unique_ptr<Engine> engine{new Engine{std::move(options)}};
+  engine->state_ = std::make_unique<State>(std::move(tier), std::move(copier), clock);
+  return engine;
+}
+
+DramNamespace& Engine::at(NamespaceHandle const& space) const {
+  std::lock_guard const lock{state_->mutex};
+  return state_->spaces[space.slot];
+}
+
+Result<NamespaceHandle> Engine::open_namespace(NamespaceSpec spec, KvGeometry const& geometry) {
+  LMC_TRY_ASSIGN(auto fresh, make_namespace(std::move(spec), geometry));
+  std::lock_guard const lock{state_->mutex};
+  auto& spaces = state_->spaces;
+  auto found = std::ranges::find_if(
+      spaces, [&](auto const& known) { return known.opened.root == fresh.opened.root; });
+  if (found == spaces.end()) {
+    LMC_TRY(state_->tier->open_namespace(fresh));
+    spaces.push_back(std::move(fresh));
+    found = std::prev(spaces.end());
+  }
+  return NamespaceHandle{.slot = static_cast<std::uint32_t>(found - spaces.begin()),
+                         .id = found->id,
+                         .lanes = found->lanes(),
+                         .chunk_tokens = found->opened.chunk_tokens,
+                         .root = found->opened.root};
+}
+
+Result<void> Engine::declare_lane(NamespaceHandle const& space, std::uint32_t lane,
+                                  std::uint64_t block_bytes) {
+  return state_->tier->declare_lane(at(space), lane, block_bytes);
+}
+
+std::vector<std::uint64_t> Engine::lane_block_bytes(NamespaceHandle const& space) const {
+  auto const& known = at(space);
+  auto const& record = state_->tier->record(known);
+  std::vector<std::uint64_t> out(space.lanes);
+  for (std::uint32_t lane = 0; lane < space.lanes; ++lane) {
+    out[lane] = record.lane_block_bytes[lane].load(std::memory_order_acquire);
+  }
+  return out;
+}
+
+Result<KeyChain> Engine::new_chain(NamespaceHandle const& space) const {
+  return KeyChain::create(space.root, space.chunk_tokens);
+}
+
+Hit Engine::lookup(NamespaceHandle const& space, KeyChain const& chain, std::uint32_t limit_tokens) {
+  std::int64_t const started = state_->clock.monotonic_ns();
+  auto& tier = *state_->tier;
+  auto prefix = std::make_unique<LeasedPrefix>(tier.lookup(at(space), chain, limit_tokens));
+  auto const elapsed = static_cast<std::uint64_t>(state_->clock.monotonic_ns() - started);
+  count(tier.counters().lookup_ns, elapsed);
+  tier.state().processes.record(tier.state().process).latencies.lookup.record(elapsed);
+  return Hit{&tier, std::move(prefix)};
+}
+
+std::vector<std::vector<ChunkRef>> Engine::reserve(NamespaceHandle const& space, KeyChain const& chain,
+                                                   ChunkRange range) {
+  auto refs = state_->tier->reserve(at(space), chain,
+                                    {.first_chunk = range.first_chunk, .end_token = range.end_token});
+  state_->housekeeper.wake();
+  return refs;
+}
+
+void Engine::cancel(std::span<ChunkRef const> refs) {
+  for (auto const ref : refs) state_->tier->cancel(ref);
+}
+
+bool Engine::is_ready(ChunkRef ref) const { return state_->tier->is_ready(ref); }
+
+Result<ViewId> Engine::register_view(KvView view) { return state_->jobs.register_view(std::move(view)); }
+void Engine::unregister_view(ViewId view) { state_->jobs.unregister_view(view); }
+Result<JobId> Engine::submit_store(ViewId view, std::span<StoreItem const> items) {
+  return state_->jobs.submit_store(view, items);
+}
+Result<JobId> Engine::submit_load(ViewId view, std::span<LoadItem const> items) {
+  return state_->jobs.submit_load(view, items);
+}
+bool Engine::poll(JobId job) const { return state_->jobs.poll(job); }
+bool Engine::wait(JobId job, std::chrono::milliseconds timeout) {
+  return state_->jobs.wait(job, after(timeout));
+}
+bool Engine::wait_plane(JobId job, std::uint32_t plane, std::chrono::milliseconds timeout) {
+  return state_->jobs.wait_plane(job, plane, after(timeout));
+}
+void Engine::cancel_job(JobId job) { state_->jobs.cancel(job); }
+std::vector<std::uint32_t> Engine::finish_job(JobId job) { return state_->jobs.finish(job); }
+
+std::uint64_t Engine::clear(std::optional<NamespaceHandle> space) {
+  std::optional<std::uint16_t> id;
+  if (space.has_value()) id = at(*space).id;
+  return clear_chunks(state_->tier->state(), id);
+}
+
+CountersSnapshot Engine::counters() const { return state_->tier->counters().snapshot(); }
+
+Result<SegmentStatus> Engine::status() { return read_status(state_->tier->state()); }
+
+}  // namespace lmcache

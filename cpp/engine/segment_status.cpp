@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmcache/engine/segment_status.hpp>
+
+#include <unistd.h>
+
+#include <memory>
+#include <utility>
+
+#include <lmcache/base/clock.hpp>
+#include <lmcache/engine/status_reader.hpp>
+#include <lmcache/memory/segment_file.hpp>
+#include <lmcache/tier/dram/segment_use.hpp>
+
+namespace lmcache {
+namespace {
+
+// A segment mapped without joining it. Its upkeep needs counters to count into, which nobody reads.
+class Visit {
+ public:
+  static Result<std::unique_ptr<Visit>> open(std::string const& path) {
+    LMC_TRY_ASSIGN(auto segment, Segment::attach(path));
+    return std::unique_ptr<Visit>{new Visit{std::move(segment)}};
+  }
+  [[nodiscard]] DramState& state() noexcept { return state_; }
+  [[nodiscard]] Segment& segment() noexcept { return *segment_; }
+
+  [[nodiscard]] std::uint32_t living() const noexcept {
+    std::uint32_t alive = 0;
+    for (std::uint32_t i = 0; i < kMaxProcesses; ++i) alive += state_.processes.alive(i) ? 1 : 0;
+    return alive;
+  }
+
+ private:
+  explicit Visit(std::unique_ptr<Segment> segment)
+      : segment_{std::move(segment)}, state_{*segment_, clock_, EvictionKind::kLru} {
+    state_.counters = &counters_;
+  }
+
+  SystemClock clock_;
+  Counters counters_{};
+  std::unique_ptr<Segment> segment_;
+  DramState state_;
+};
+
+template <std::size_t N>
+std::string text_of(std::array<char, N> const& text) {
+  return std::string{text.data()};
+}
+
+}  // namespace
+
+Result<SegmentStatus> read_status(DramState& state) {
+  LMC_TRY_ASSIGN(auto const use, measure_use(state));
+  SegmentStatus out;
+  auto const& header = state.header;
+  out.path = state.segment.path();
+  out.created_unix_s = header.created_unix_s;
+  out.capacity_bytes = state.segment.capacity_bytes();
+  out.reserved_bytes = use.reserved_bytes;
+  out.used_bytes = use.used_bytes;
+  out.entries = std::uint64_t{use.ready} + use.writing;
+  out.ready = use.ready;
+  out.writing = use.writing;
+  out.free_slots = use.free_slots;
+  out.bound_slots = use.bound_slots;
+  out.leased = use.leased;
+  out.max_entries = state.index.capacity();
+  out.extent_bytes = header.extent_bytes;
+  out.repaired_locks = state.index.repaired_shards() + state.space.repaired.load();
+  out.remove_when_unused = header.remove_when_unused != 0;
+  out.total = header.departed.snapshot();
+  for (std::uint32_t i = 0; i < kMaxProcesses; ++i) {
+    if (!state.processes.attached(i)) continue;
+    auto const& record = state.processes.record(i);
+    out.processes.push_back({.pid = record.pid,
+                             .alive = state.processes.alive(i),
+                             .role = text_of(record.role),
+                             .instance_id = text_of(record.instance_id),
+                             .attached_unix_s = record.attached_unix_s,
+                             .counters = record.counters.snapshot()});
+    out.total += out.processes.back().counters;
+    out.lookup_ns += record.latencies.lookup.snapshot();
+    out.load_ns += record.latencies.load.snapshot();
+    out.store_ns += record.latencies.store.snapshot();
+  }
+  auto const records = state.namespaces.records();
+  for (std::size_t id = 0; id < records.size(); ++id) {
+    auto const& record = records[id];
+    if (record.used.load(std::memory_order_acquire) == 0) continue;
+    out.namespaces.push_back({.id = static_cast<std::uint16_t>(id),
+                              .model = text_of(record.model),
+                              .description = text_of(record.description),
+                              .entries = record.entries.load(),
+                              .size_bytes = record.bytes.load(),
+                              .lookups = record.lookups.load(),
+                              .lookup_tokens = record.lookup_tokens.load(),
+                              .hit_tokens = record.hit_tokens.load()});
+  }
+  return out;
+}
+
+Result<SegmentStatus> inspect_segment(std::string const& path) {
+  LMC_TRY_ASSIGN(auto const visit, Visit::open(path));
+  return read_status(visit->state());
+}
+
+Result<std::vector<SegmentInfo>> list_segments(std::string const& directory) {
+  LMC_TRY_ASSIGN(auto const files, list_segment_files(directory));
+  std::vector<SegmentInfo> out;
+  for (auto const& file : files) {
+    SegmentInfo info{.path = file.path,
+                     .name = file.name,
+                     .allocated_bytes = file.allocated_bytes,
+                     .unreadable = {},
+                     .processes = 0};
+    auto visit = Visit::open(file.path);
+    if (visit) {
+      info.processes = visit.value()->living();
+    } else {
+      info.unreadable = visit.error().message();
+    }
+    out.push_back(std::move(info));
+  }
+  return out;
+}
+
+Result<bool> remove_segment(std::string const& path, RemoveMode mode) {
+  auto visit = Visit::open(path);
+  if (!visit) {
+    bool const foreign = visit.error().code() == ErrorCode::kInvalidArgument ||
+                         visit.error().code() == ErrorCode::kCorrupted;
+    if (mode != RemoveMode::kForce || !foreign) return std::move(visit).error();
+    // Refused for its content only: a file of another user was refused already, by its owner.
+    LMC_TRY_ASSIGN(auto const fd, open_segment_file(path));
+    ::unlink(path.c_str());
+    return true;
+  }
+  auto& state = visit.value()->state();
+  LMC_TRY_ASSIGN(auto const guard, state.lock_space(std::chrono::seconds{5}));
+  if (visit.value()->living() != 0) return false;
+  state.header.closed.store(1);
+  visit.value()->segment().unlink();
+  return true;
+}
+
+Result<std::uint64_t> clear_segment(std::string const& path, std::optional<std::string> const& model) {
+  LMC_TRY_ASSIGN(auto const visit, Visit::open(path));
+  auto& state = visit->state();
+  if (!model.has_value()) return clear_chunks(state, std::nullopt);
+  std::uint64_t removed = 0;
+  auto const records = state.namespaces.records();
+  for (std::size_t id = 0; id < records.size(); ++id) {
+    auto const& record = records[id];
+    if (record.used.load(std::memory_order_acquire) == 0 || text_of(record.model) != *model) continue;
+    removed += clear_chunks(state, static_cast<std::uint16_t>(id));
+  }
+  return removed;
+}
+
+}  // namespace lmcache

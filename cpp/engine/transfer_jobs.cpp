@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmcache/engine/transfer_jobs.hpp>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include <lmcache/layout/copy_plan.hpp>
+
+namespace lmcache {
+
+// One submitted batch. The copier's callbacks write different elements of `failed` from several threads; everybody
+// else reads them after the batch is over.
+struct TransferJobs::Job {
+  struct Chunk {
+    ChunkRef ref;
+    std::uint32_t item;  // in the caller's list
+    std::uint32_t tokens;
+    std::uint64_t size_bytes;
+  };
+  CopyTicket ticket;  // none: nothing was to be copied
+  std::vector<Chunk> chunks;  // one per item of the batch
+  std::vector<std::uint8_t> failed;  // per item of the caller
+  std::int64_t started_ns = 0;
+  std::atomic<std::uint32_t> open{0};  // chunks still under way
+};
+
+TransferJobs::TransferJobs(DramTier& tier, std::unique_ptr<DeviceCopier> copier, Clock const& clock)
+    : tier_{tier}, clock_{clock}, copier_{std::move(copier)} {}
+
+TransferJobs::~TransferJobs() { copier_.reset(); }
+
+Result<ViewId> TransferJobs::register_view(KvView view) {
+  LMC_TRY(validate(view));
+  auto shared = std::make_shared<KvView const>(std::move(view));
+  std::lock_guard const lock{mutex_};
+  views_.emplace(next_view_, std::move(shared));
+  return next_view_++;
+}
+
+void TransferJobs::unregister_view(ViewId view) {
+  std::lock_guard const lock{mutex_};
+  views_.erase(view);
+}
+
+Result<std::shared_ptr<KvView const>> TransferJobs::view_of(ViewId view) const {
+  std::lock_guard const lock{mutex_};
+  auto const found = views_.find(view);
+  if (found == views_.end()) {
+    return Error{ErrorCode::kInvalidArgument, "view " + std::to_string(view) + " is not registered"};
+  }
+  return found->second;
+}
+
+namespace {
+
+std::uint64_t block_bytes(KvView const& view) {
+  std::uint64_t sum = 0;
+  for (auto const& plane : view.planes) sum += plane.page_bytes;
+  return sum;
+}
+
+}  // namespace
+
+Result<JobId> TransferJobs::submit_store(ViewId view_id, std::span<StoreItem const> items) {
+  LMC_TRY_ASSIGN(auto const view, view_of(view_id));
+  auto job = std::make_unique<Job>();
+  job->failed.assign(items.size(), 0);
+  CopyBatch batch{.direction = CopyDirection::kEngineToSlot,
+                  .priority = CopyPriority::kBackground,
+                  .plane_count = static_cast<std::uint32_t>(view->planes.size()),
+                  .items = {},
+                  .on_item = {}};
+  std::uint64_t const per_block = block_bytes(*view);
+  for (std::uint32_t i = 0; i < items.size(); ++i) {
+    auto const& item = items[i];
+    auto const slot = tier_.begin_write(item.ref);
+    CopyItem copy;
+    auto const blocks = static_cast<std::uint32_t>(item.blocks.size());
+    bool ok = slot.has_value() && blocks * per_block == slot->payload_bytes &&
+              append_runs(copy.runs, *view, item.blocks, {.first_block = 0, .n_blocks_in_slot = blocks})
+                  .has_value();
+    if (!ok) {
+      job->failed[i] = 1;
+      count(tier_.counters().dropped(slot ? DropReason::kCopyFailed : DropReason::kCancelled));
+      if (slot) tier_.abandon(item.ref);
+      continue;
+    }
+    copy.slot = slot->payload;
+    batch.items.push_back(std::move(copy));
+    job->chunks.push_back({.ref = item.ref, .item = i, .tokens = slot->valid_tokens,
+                           .size_bytes = slot->payload_bytes});
+  }
+  batch.on_item = [this, raw = job.get()](std::uint32_t item, CopyStatus status) {
+    store_done(*raw, item, status);
+  };
+  return start(std::move(job), std::move(batch));
+}
+
+Result<JobId> TransferJobs::submit_load(ViewId view_id, std::span<LoadItem const> items) {
+  LMC_TRY_ASSIGN(auto const view, view_of(view_id));
+  auto job = std::make_unique<Job>();
+  job->failed.assign(items.size(), 0);
+  CopyBatch batch{.direction = CopyDirection::kSlotToEngine,
+                  .priority = CopyPriority::kForeground,
+                  .plane_count = static_cast<std::uint32_t>(view->planes.size()),
+                  .items = {},
+                  .on_item = {}};
+  std::uint64_t const per_block = block_bytes(*view);
+  for (std::uint32_t i = 0; i < items.size(); ++i) {
+    auto const& item = items[i];
+    auto const slot = tier_.begin_read(item.ref);
+    CopyItem copy;
+    bool ok = slot.has_value() && slot->payload_bytes % per_block == 0;
+    if (ok) {
+      SlotWindow const window{.first_block = item.first_block,
+                              .n_blocks_in_slot = static_cast<std::uint32_t>(slot->payload_bytes / per_block)};
+      ok = append_runs(copy.runs, *view, item.blocks, window).has_value();
+    }
+    if (!ok) {
+      job->failed[i] = 1;
+      count(tier_.counters().failed(slot ? LoadFailure::kCopyFailed : LoadFailure::kGone));
+      if (slot) {
+        ChunkRef const refs[] = {item.ref};
+        tier_.release(refs);
+      }
+      continue;
+    }
+    copy.slot = slot->payload;
+    batch.items.push_back(std::move(copy));
+    std::uint32_t const tokens = std::min<std::uint32_t>(
+        slot->valid_tokens, static_cast<std::uint32_t>(item.blocks.size()) * view->block_tokens);
+    job->chunks.push_back({.ref = item.ref, .item = i, .tokens = tokens,
+                           .size_bytes = item.blocks.size() * per_block});
+  }
+  batch.on_item = [this, raw = job.get()](std::uint32_t item, CopyStatus status) {
+    load_done(*raw, item, status);
+  };
+  return start(std::move(job), std::move(batch));
+}
+
+Result<JobId> TransferJobs::start(std::unique_ptr<Job> job, CopyBatch batch) {
+  job->started_ns = clock_.monotonic_ns();
+  job->open.store(static_cast<std::uint32_t>(job->chunks.size()));
+  bool const load = batch.direction == CopyDirection::kSlotToEngine;
+  // Submitted under the lock, so that whoever learns the id finds the ticket; submit() never waits.
+  std::lock_guard const lock{mutex_};
+  if (!job->chunks.empty()) {
+    auto ticket = copier_->submit(std::move(batch));
+    if (!ticket) {
+      for (auto const& chunk : job->chunks) {
+        ChunkRef const refs[] = {chunk.ref};
+        load ? tier_.release(refs) : tier_.abandon(chunk.ref);
+      }
+      return std::move(ticket).error();
+    }
+    job->ticket = ticket.value();
+  }
+  JobId const id = next_job_++;
+  jobs_.emplace(id, std::move(job));
+  return id;
+}
+
+void TransferJobs::store_done(Job& job, std::uint32_t item, CopyStatus status) {
+  auto const& chunk = job.chunks[item];
+  auto& counters = tier_.counters();
+  if (status == CopyStatus::kCopied) {
+    tier_.publish(chunk.ref);
+    count(counters.stored_chunks);
+    count(counters.stored_bytes, chunk.size_bytes);
+    count(counters.stored_tokens, chunk.tokens);
+  } else {
+    job.failed[chunk.item] = 1;
+    tier_.abandon(chunk.ref);
+    count(counters.dropped(status == CopyStatus::kCancelled ? DropReason::kCancelled : DropReason::kCopyFailed));
+  }
+  if (job.open.fetch_sub(1) == 1) {
+    auto const elapsed = static_cast<std::uint64_t>(clock_.monotonic_ns() - job.started_ns);
+    count(counters.store_ns, elapsed);
+    tier_.state().processes.record(tier_.state().process).latencies.store.record(elapsed);
+  }
+}
+
+void TransferJobs::load_done(Job& job, std::uint32_t item, CopyStatus status) {
+  auto const& chunk = job.chunks[item];
+  auto& counters = tier_.counters();
+  ChunkRef const refs[] = {chunk.ref};
+  tier_.release(refs);
+  if (status == CopyStatus::kCopied) {
+    count(counters.loaded_chunks);
+    count(counters.loaded_bytes, chunk.size_bytes);
+    count(counters.loaded_tokens, chunk.tokens);
+  } else {
+    job.failed[chunk.item] = 1;
+    count(counters.failed(status == CopyStatus::kCancelled ? LoadFailure::kCancelled : LoadFailure::kCopyFailed));
+  }
+  if (job.open.fetch_sub(1) == 1) {
+    auto const elapsed = static_cast<std::uint64_t>(clock_.monotonic_ns() - job.started_ns);
+    count(counters.load_ns, elapsed);
+    tier_.state().processes.record(tier_.state().process).latencies.load.record(elapsed);
+  }
+}
+
+CopyTicket TransferJobs::ticket_of(JobId id) const {
+  std::lock_guard const lock{mutex_};
+  auto const found = jobs_.find(id);
+  return found == jobs_.end() ? CopyTicket{} : found->second->ticket;
+}
+
+bool TransferJobs::poll(JobId id) const {
+  auto const ticket = ticket_of(id);
+  return !ticket || copier_->done(ticket);
+}
+
+bool TransferJobs::wait(JobId id, CopyDeadline deadline) {
+  auto const ticket = ticket_of(id);
+  if (!ticket) return true;
+  auto const over = copier_->wait(ticket, deadline);
+  return !over || over.value();
+}
+
+bool TransferJobs::wait_plane(JobId id, std::uint32_t plane, CopyDeadline deadline) {
+  auto const ticket = ticket_of(id);
+  if (!ticket) return true;
+  auto const arrived = copier_->wait_plane(ticket, plane, deadline);
+  return arrived && arrived.value();
+}
+
+void TransferJobs::cancel(JobId id) {
+  if (auto const ticket = ticket_of(id)) copier_->cancel(ticket);
+}
+
+std::vector<std::uint32_t> TransferJobs::finish(JobId id) {
+  auto const ticket = ticket_of(id);
+  if (ticket && !copier_->done(ticket)) return {};
+  std::unique_ptr<Job> job;
+  {
+    std::lock_guard const lock{mutex_};
+    auto const found = jobs_.find(id);
+    if (found == jobs_.end()) return {};
+    job = std::move(found->second);
+    jobs_.erase(found);
+  }
+  if (ticket) copier_->retire(ticket);
+  std::vector<std::uint32_t> failed;
+  for (std::uint32_t i = 0; i < job->failed.size(); ++i) {
+    if (job->failed[i] != 0) failed.push_back(i);
+  }
+  return failed;
+}
+
+}  // namespace lmcache

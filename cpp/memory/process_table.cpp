@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmcache/memory/process_table.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include <lmcache/memory/process_identity.hpp>
+
+namespace lmcache {
+namespace {
+
+// Byte-range locks may lie beyond the end of the file, where they disturb nobody.
+constexpr off_t kLockBase = off_t{1} << 60;
+
+struct flock byte_lock(std::uint32_t index, short type) {
+  struct flock lock {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = kLockBase + index;
+  lock.l_len = 1;
+  return lock;
+}
+
+template <std::size_t N>
+void copy_text(std::array<char, N>& target, std::string_view text) {
+  target.fill('\0');
+  std::copy_n(text.begin(), std::min(text.size(), N - 1), target.begin());
+}
+
+}  // namespace
+
+ProcessTable::ProcessTable(std::span<std::byte> region, int segment_fd) noexcept
+    : records_{reinterpret_cast<ProcessRecord*>(region.data()), kMaxProcesses}, fd_{segment_fd} {}
+
+Result<std::uint32_t> ProcessTable::claim(Claim const& claim) {
+  for (std::uint32_t index = 0; index < kMaxProcesses; ++index) {
+    auto& record = records_[index];
+    if (record.attached.load(std::memory_order_relaxed) != 0) continue;
+    // An open-file-description lock belongs to this mapping of the segment, not to the process: two engines
+    // in one process do not undo each other's.
+    auto lock = byte_lock(index, F_WRLCK);
+    if (::fcntl(fd_, F_OFD_SETLK, &lock) != 0) continue;  // a forked child of a dead owner holds it
+    record.pid = ::getpid();
+    record.start_ticks = running_since(record.pid).value_or(0);
+    record.pid_namespace = own_pid_namespace();
+    record.attached_unix_s = claim.now_unix_s;
+    copy_text(record.role, claim.role);
+    copy_text(record.instance_id, claim.instance_id);
+    std::memset(static_cast<void*>(&record.counters), 0, sizeof record.counters);
+    std::memset(static_cast<void*>(&record.latencies), 0, sizeof record.latencies);
+    record.attached.store(1, std::memory_order_release);
+    return index;
+  }
+  return Error{ErrorCode::kUnavailable,
+               "the segment has " + std::to_string(kMaxProcesses) + " processes attached already"};
+}
+
+void ProcessTable::release(std::uint32_t index) noexcept {
+  records_[index].attached.store(0, std::memory_order_release);
+  auto lock = byte_lock(index, F_UNLCK);
+  ::fcntl(fd_, F_OFD_SETLK, &lock);  // fails harmlessly when the lock is a dead process's
+}
+
+bool ProcessTable::attached(std::uint32_t index) const noexcept {
+  return records_[index].attached.load(std::memory_order_acquire) != 0;
+}
+
+bool ProcessTable::alive(std::uint32_t index) const noexcept {
+  auto const& record = records_[index];
+  if (!attached(index)) return false;
+  if (record.pid_namespace == own_pid_namespace()) {
+    auto const since = running_since(record.pid);
+    return since.has_value() && *since == record.start_ticks;
+  }
+  auto lock = byte_lock(index, F_WRLCK);
+  if (::fcntl(fd_, F_OFD_GETLK, &lock) != 0) return true;  // cannot tell: never reap the living
+  return lock.l_type != F_UNLCK;
+}
+
+std::uint32_t ProcessTable::attached_count() const noexcept {
+  return static_cast<std::uint32_t>(
+      std::count_if(records_.begin(), records_.end(),
+                    [](auto const& record) { return record.attached.load() != 0; }));
+}
+
+}  // namespace lmcache

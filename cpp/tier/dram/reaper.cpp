@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// Takes back what processes left behind, and chunks whose time is over.
+#include <algorithm>
+#include <bit>
+#include <string>
+
+#include <lmcache/tier/dram/dram_tier.hpp>
+
+namespace lmcache {
+
+// The space lock is held. The process is dead, or it is us and we are leaving.
+void DramTier::reclaim(std::uint32_t process) {
+  std::uint64_t const bit = std::uint64_t{1} << process;
+  std::uint64_t slots = 0;
+  std::uint64_t leases = 0;
+  std::uint32_t const limit = state_.index.entry_limit();
+  for (std::uint32_t index = 0; index < limit; ++index) {
+    auto& entry = state_.index.at(index);
+    // Nobody but the process itself sets its bit, and it is gone: no shard lock is needed to clear it.
+    if ((entry.leases.load(std::memory_order_relaxed) & bit) != 0) {
+      entry.leases.fetch_and(~bit, std::memory_order_release);
+      ++leases;
+    }
+    if (entry.state.load(std::memory_order_relaxed) != EntryState::kWriting) continue;
+    auto const guard = state_.index.lock(entry.key(), kLockTimeout);
+    if (!guard || entry.state.load(std::memory_order_relaxed) != EntryState::kWriting) continue;
+    bool const orphaned = entry.writer == process || !state_.processes.attached(entry.writer);
+    if (!orphaned) continue;
+    if (std::uint64_t const writers = entry.leases.load(std::memory_order_relaxed); writers != 0) {
+      // Another process is copying into the slot at this moment: it inherits the reservation.
+      entry.writer = static_cast<std::uint8_t>(std::countr_zero(writers));
+      continue;
+    }
+    state_.free_entry(index);
+    ++slots;
+  }
+  auto const& record = state_.processes.record(process);
+  auto const left = record.counters.snapshot();
+  auto& departed = state_.header.departed;
+  departed.add(left);
+  if (process != state_.process) {
+    count(departed.reaped_processes);
+    count(departed.reclaimed_slots, slots);
+    count(departed.reclaimed_leases, leases);
+  }
+  state_.processes.release(process);
+}
+
+void DramTier::reap() {
+  for (std::uint32_t process = 0; process < kMaxProcesses; ++process) {
+    if (process == state_.process || !state_.processes.attached(process) ||
+        state_.processes.alive(process)) {
+      continue;
+    }
+    auto const guard = state_.lock_space();
+    if (!guard) return;
+    // Somebody else may have been quicker, and the record be in use again.
+    if (!state_.processes.attached(process) || state_.processes.alive(process)) continue;
+    std::int32_t const pid = state_.processes.record(process).pid;
+    reclaim(process);
+    lmcache::log(log_, LogLevel::kInfo, "process " + std::to_string(pid) +
+                                            " is gone without leaving the segment; its slots and leases "
+                                            "were taken back");
+  }
+}
+
+void DramTier::sweep_expired() {
+  if (state_.space.expiry_used.load(std::memory_order_relaxed) == 0) return;
+  constexpr std::uint32_t kEntriesPerSweep = 8192;
+  auto const guard = state_.lock_space();
+  if (!guard) return;
+  std::int64_t const now = state_.clock.unix_seconds();
+  std::uint32_t const limit = state_.index.entry_limit();
+  if (state_.space.sweep_cursor >= limit) state_.space.sweep_cursor = 0;
+  std::uint32_t const end = std::min(limit, state_.space.sweep_cursor + kEntriesPerSweep);
+  for (std::uint32_t index = state_.space.sweep_cursor; index < end; ++index) {
+    auto const& entry = state_.index.at(index);
+    if (entry.state.load(std::memory_order_relaxed) != EntryState::kReady || !entry.expired(now)) continue;
+    if (allocator_.evict(index)) count(state_.counters->expired_chunks);
+  }
+  state_.space.sweep_cursor = end;
+}
+
+bool DramTier::reserve_ahead() {
+  constexpr std::uint64_t kAheadBytes = 128u << 20;
+  std::uint64_t const extent_bytes = state_.header.extent_bytes;
+  std::uint64_t const wanted = std::max<std::uint64_t>(2, kAheadBytes / extent_bytes);
+  std::uint32_t const usable = state_.header.usable_extents.load(std::memory_order_relaxed);
+  std::uint32_t next = kNoExtent;
+  {
+    auto const guard = state_.lock_space();
+    if (!guard) return false;
+    std::uint64_t ahead = 0;
+    for (std::uint32_t extent = 0; extent < usable; ++extent) {
+      auto const& record = state_.extents.at(extent);
+      if (record.size_class == 0 && record.reserved != 0) ++ahead;
+      if (record.size_class == 0 && record.reserved == 0 && next == kNoExtent) next = extent;
+    }
+    if (ahead >= wanted || next == kNoExtent) return false;
+  }
+  // Without the lock: it may take milliseconds, and doing it twice does no harm.
+  auto const reserved = segment_->reserve_extent(next);
+  if (reserved) segment_->populate_extent(next);
+  auto const guard = state_.lock_space();
+  if (!guard) return false;
+  if (reserved) {
+    state_.extents.at(next).reserved = 1;
+    return true;
+  }
+  if (usable > next) {
+    state_.header.usable_extents.store(next, std::memory_order_relaxed);
+    lmcache::log(log_, LogLevel::kWarning,
+                 reserved.error().message() + "; the cache stays at " +
+                     std::to_string(segment_->capacity_bytes() / 1'000'000) + " MB");
+  }
+  return false;
+}
+
+}  // namespace lmcache

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// The KV cache of a node as one process sees it: look up, reserve, store, load. Any process that opens the same
+// segment is the equal of any other.
+//
+//   auto engine = Engine::open({.segment = "auto", .capacity_bytes = 4'000'000'000}, log);
+//   auto space = engine->open_namespace(spec, geometry);
+//   KeyChain chain = engine->new_chain(space); chain.append(tokens);
+//   auto hit = engine->lookup(space, chain, limit);            // leases the prefix
+//   auto refs = engine->reserve(space, chain, {0, tokens});    // slots for what is new
+//   auto job = engine->submit_store(view, items);              // copies and publishes behind your back
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <lmcache/base/clock.hpp>
+#include <lmcache/base/log.hpp>
+#include <lmcache/base/result.hpp>
+#include <lmcache/engine/engine_options.hpp>
+#include <lmcache/engine/segment_status.hpp>
+#include <lmcache/index/chunk_ref.hpp>
+#include <lmcache/key/key_chain.hpp>
+#include <lmcache/key/namespace_spec.hpp>
+#include <lmcache/layout/kv_geometry.hpp>
+#include <lmcache/layout/kv_view.hpp>
+#include <lmcache/metrics/counters.hpp>
+
+namespace lmcache {
+
+class DramTier;
+struct DramNamespace;
+struct LeasedPrefix;
+
+// A namespace that this process has open. Copyable; valid as long as the engine.
+struct NamespaceHandle {
+  std::uint32_t slot = 0;  // the engine's own number
+  std::uint16_t id = 0;    // the record's number in the segment
+  std::uint32_t lanes = 0;
+  std::uint32_t chunk_tokens = 0;
+  ChunkKey root;
+};
+
+// A leased prefix. Piece i covers tokens [i * chunk_tokens, min((i + 1) * chunk_tokens, prefix_tokens)).
+// Move-only; gives its leases back when it goes. Must not outlive the engine. Externally synchronised.
+class Hit {
+ public:
+  Hit(Hit&& other) noexcept;
+  Hit& operator=(Hit&& other) noexcept;
+  ~Hit();
+
+  [[nodiscard]] std::uint32_t prefix_tokens() const noexcept;
+  [[nodiscard]] std::uint32_t chunk_count() const noexcept;
+  [[nodiscard]] std::span<ChunkRef const> refs(std::uint32_t lane) const noexcept;
+  void release() noexcept;
+
+ private:
+  friend class Engine;
+  Hit(DramTier* tier, std::unique_ptr<LeasedPrefix> prefix) noexcept;
+
+  DramTier* tier_;
+  std::unique_ptr<LeasedPrefix> prefix_;
+};
+
+struct ChunkRange {
+  std::uint32_t first_chunk = 0;
+  std::uint32_t end_token = 0;
+};
+
+// `blocks` of the view hold the chunk, in order.
+struct StoreItem {
+  ChunkRef ref;
+  std::vector<std::uint32_t> blocks;
+};
+
+// The chunk's blocks from first_block on go to `blocks` of the view.
+struct LoadItem {
+  ChunkRef ref;
+  std::uint32_t first_block = 0;
+  std::vector<std::uint32_t> blocks;
+};
+
+using ViewId = std::uint32_t;
+using JobId = std::uint64_t;
+
+// Thread-safe. No call waits for a copy but wait(), wait_plane(), cancel_job() and the destructor. Locks that other
+// processes hold are waited for 50 ms at most; then the answer is a miss or a dropped store.
+class Engine {
+ public:
+  // Maps or makes the segment: under a second, whatever its size. `clock` must outlive the engine.
+  // Errors: kInvalidArgument (options, owner or mode of the segment), kOutOfMemory (no room for the capacity),
+  // kUnavailable (64 processes attached already), kIo.
+  [[nodiscard]] static Result<std::unique_ptr<Engine>> open(EngineOptions options, LogHook log);
+  [[nodiscard]] static Result<std::unique_ptr<Engine>> open(EngineOptions options, LogHook log,
+                                                            Clock const& clock);
+  // Waits for running copies, gives back leases and reservations, leaves the segment.
+  ~Engine();
+  Engine(Engine&&) = delete;
+
+  // `spec.geometry_hash` and `geometry_text` are filled in here. Opening one twice gives the same handle.
+  // Errors: kInvalidArgument; kOutOfMemory when the segment's table of namespaces is full.
+  [[nodiscard]] Result<NamespaceHandle> open_namespace(NamespaceSpec spec, KvGeometry const& geometry);
+  // A lane is a (KV group, rank) pair: lane = group * world_size + rank. Its owner declares how many bytes one block
+  // has over all planes; nothing is stored in a namespace before all its lanes are declared.
+  [[nodiscard]] Result<void> declare_lane(NamespaceHandle const& space, std::uint32_t lane,
+                                          std::uint64_t block_bytes);
+  [[nodiscard]] std::vector<std::uint64_t> lane_block_bytes(NamespaceHandle const& space) const;
+  [[nodiscard]] Result<KeyChain> new_chain(NamespaceHandle const& space) const;
+
+  // The longest prefix, of at most limit_tokens tokens, that every lane has: exact to the token.
+  [[nodiscard]] Hit lookup(NamespaceHandle const& space, KeyChain const& chain, std::uint32_t limit_tokens);
+  // Slots for the chunks of a range, in every lane: refs[lane][i]. An empty ref: nothing to write there.
+  [[nodiscard]] std::vector<std::vector<ChunkRef>> reserve(NamespaceHandle const& space,
+                                                           KeyChain const& chain, ChunkRange range);
+  void cancel(std::span<ChunkRef const> refs);
+  [[nodiscard]] bool is_ready(ChunkRef ref) const;
+
+  // The view's memory must outlive the view. Errors: kInvalidArgument.
+  [[nodiscard]] Result<ViewId> register_view(KvView view);
+  void unregister_view(ViewId view);
+  // Errors: kInvalidArgument (unknown view, block id out of range). Items whose chunk is gone or does not fit fail
+  // alone; see finish_job().
+  [[nodiscard]] Result<JobId> submit_store(ViewId view, std::span<StoreItem const> items);
+  [[nodiscard]] Result<JobId> submit_load(ViewId view, std::span<LoadItem const> items);
+  [[nodiscard]] bool poll(JobId job) const;
+  // True when done; false at the deadline. Blocks.
+  [[nodiscard]] bool wait(JobId job, std::chrono::milliseconds timeout);
+  // True when planes 0..plane of every item that did not fail have arrived. Blocks.
+  [[nodiscard]] bool wait_plane(JobId job, std::uint32_t plane, std::chrono::milliseconds timeout);
+  // Drops what has not begun; when it returns no thread touches the view for this job any more. Blocks for
+  // microseconds.
+  void cancel_job(JobId job);
+  // Forgets a job that is done. Indices of the items that failed.
+  std::vector<std::uint32_t> finish_job(JobId job);
+
+  // Removes chunks that nobody leases. Returns how many.
+  std::uint64_t clear(std::optional<NamespaceHandle> space = std::nullopt);
+
+  [[nodiscard]] CountersSnapshot counters() const;
+  [[nodiscard]] Result<SegmentStatus> status();
+  [[nodiscard]] EngineOptions const& options() const noexcept { return options_; }
+
+ private:
+  explicit Engine(EngineOptions options);
+  [[nodiscard]] DramNamespace& at(NamespaceHandle const& space) const;
+
+  struct State;
+  EngineOptions options_;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lmcache

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a segment holds, who has it mapped, and what they did, for people and dashboards; and the upkeep of segments
+// that nobody has mapped.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <lmcache/base/result.hpp>
+#include <lmcache/metrics/counters.hpp>
+#include <lmcache/metrics/histogram.hpp>
+
+namespace lmcache {
+
+struct ProcessStatus {
+  std::int32_t pid = 0;
+  bool alive = false;
+  std::string role;
+  std::string instance_id;
+  std::int64_t attached_unix_s = 0;
+  CountersSnapshot counters;
+};
+
+struct NamespaceStatus {
+  std::uint16_t id = 0;
+  std::string model;
+  std::string description;  // JSON
+  std::uint64_t entries = 0;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t lookups = 0;
+  std::uint64_t lookup_tokens = 0;
+  std::uint64_t hit_tokens = 0;
+};
+
+struct SegmentStatus {
+  std::string path;  // empty: private
+  std::int64_t created_unix_s = 0;
+  std::uint64_t capacity_bytes = 0;
+  std::uint64_t reserved_bytes = 0;  // backed with memory so far
+  std::uint64_t used_bytes = 0;      // payload of the chunks that are there
+  std::uint64_t entries = 0;
+  std::uint64_t ready = 0;
+  std::uint64_t writing = 0;
+  std::uint64_t free_slots = 0;
+  std::uint64_t bound_slots = 0;  // = ready + writing + free_slots, or a slot was lost
+  std::uint64_t leased = 0;
+  std::uint64_t max_entries = 0;
+  std::uint64_t extent_bytes = 0;
+  std::uint64_t repaired_locks = 0;
+  bool remove_when_unused = false;
+  CountersSnapshot total;  // of all processes that were ever attached
+  HistogramSnapshot lookup_ns;
+  HistogramSnapshot load_ns;
+  HistogramSnapshot store_ns;
+  std::vector<ProcessStatus> processes;
+  std::vector<NamespaceStatus> namespaces;
+};
+
+// Looks into a segment without joining it: nothing of it changes, not even when it is to be removed by
+// the last process to leave. Errors: kUnavailable (no such segment), kInvalidArgument (not ours).
+[[nodiscard]] Result<SegmentStatus> inspect_segment(std::string const& path);
+
+struct SegmentInfo {
+  std::string path;
+  std::string name;
+  std::uint64_t allocated_bytes = 0;
+  std::string unreadable;  // why it cannot be attached; empty = it can
+  std::uint32_t processes = 0;  // alive
+};
+[[nodiscard]] Result<std::vector<SegmentInfo>> list_segments(std::string const& directory);
+
+// Removes the file of a segment that no living process has mapped. False: one has.
+// A file of another layout version is removed only by `force`, since nobody can tell who has it mapped.
+enum class RemoveMode : std::uint8_t { kReadableOnly, kForce };
+[[nodiscard]] Result<bool> remove_segment(std::string const& path, RemoveMode mode);
+
+// Evicts every chunk that nobody leases, of all namespaces or those of one model. Returns how many.
+[[nodiscard]] Result<std::uint64_t> clear_segment(std::string const& path,
+                                                  std::optional<std::string> const& model);
+
+}  // namespace lmcache

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stores and loads under way: chunks leased, copied, published or released.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include <lmcache/base/clock.hpp>
+#include <lmcache/base/result.hpp>
+#include <lmcache/device/device_copier.hpp>
+#include <lmcache/engine/engine.hpp>
+#include <lmcache/layout/kv_view.hpp>
+#include <lmcache/tier/dram/dram_tier.hpp>
+
+namespace lmcache {
+
+// Thread-safe.
+class TransferJobs {
+ public:
+  TransferJobs(DramTier& tier, std::unique_ptr<DeviceCopier> copier, Clock const& clock);
+  ~TransferJobs();  // drains the copier
+  TransferJobs(TransferJobs&&) = delete;
+
+  [[nodiscard]] Result<ViewId> register_view(KvView view);
+  void unregister_view(ViewId view);
+  [[nodiscard]] Result<JobId> submit_store(ViewId view, std::span<StoreItem const> items);
+  [[nodiscard]] Result<JobId> submit_load(ViewId view, std::span<LoadItem const> items);
+  [[nodiscard]] bool poll(JobId id) const;
+  [[nodiscard]] bool wait(JobId id, CopyDeadline deadline);
+  [[nodiscard]] bool wait_plane(JobId id, std::uint32_t plane, CopyDeadline deadline);
+  void cancel(JobId id);
+  std::vector<std::uint32_t> finish(JobId id);
+
+ private:
+  struct Job;
+  [[nodiscard]] Result<std::shared_ptr<KvView const>> view_of(ViewId view) const;
+  [[nodiscard]] Result<JobId> start(std::unique_ptr<Job> job, CopyBatch batch);
+  [[nodiscard]] CopyTicket ticket_of(JobId id) const;
+  void store_done(Job& job, std::uint32_t item, CopyStatus status);
+  void load_done(Job& job, std::uint32_t item, CopyStatus status);
+
+  DramTier& tier_;
+  Clock const& clock_;
+  mutable std::mutex mutex_;  // guards what follows, up to the copier
+  std::unordered_map<ViewId, std::shared_ptr<KvView const>> views_;
+  std::unordered_map<JobId, std::unique_ptr<Job>> jobs_;
+  ViewId next_view_{1};
+  JobId next_job_{1};
+  std::unique_ptr<DeviceCopier> copier_;
+};
+
+}  // namespace lmcache
