@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from lmcache.cli.doctor import memory
-from lmcache.cli.doctor.check import gigabytes
 from lmcache.config import SegmentPlace
 
 HUGE = 1 << 60
@@ -104,10 +103,3 @@ def test_huge_pages(tmp_path: Path, directory: str, free: int, status: str) -> N
         assert "vm.nr_hugepages=2" in check.advice
     else:
         assert "advise" in check.found
-
-
-@pytest.mark.parametrize(
-    ("size_bytes", "text"), [(0, "0.0 GB"), (65536, "0.1 MB"), (1.5e9, "1.5 GB")]
-)
-def test_sizes_as_people_read_them(size_bytes: float, text: str) -> None:
-    assert gigabytes(size_bytes) == text
