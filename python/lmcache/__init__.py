@@ -8,7 +8,6 @@ library: the public names below are loaded when they are first used.
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,11 +61,15 @@ def cmake_dir() -> str:
 
 
 def _installed(folder: str, witness: str) -> str:
+    from pathlib import Path  # here, since it would double the time to import this package
+
     # An editable installation has two roots: the sources, and the folder with what was compiled.
-    for root in __path__:
-        if (Path(root) / folder / witness).exists():
-            return str((Path(root) / folder).resolve())
+    roots = [Path(root) for root in __path__]
+    for root in roots:
+        if (root / folder / witness).exists():
+            return str((root / folder).resolve())
+    missing = roots[0] / folder / witness
     raise FileNotFoundError(
-        f"{Path(__path__[0]) / folder / witness} does not exist: this is a source tree, not an "
-        "installed lmcache; run `pip install .` first"
+        f"{missing} does not exist: this is a source tree, not an installed lmcache; "
+        "run `pip install .` first"
     )

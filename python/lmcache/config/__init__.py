@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lmcache.config.availability import unavailable_line
+from lmcache.config.availability import eviction_in_use, unavailable_line
 from lmcache.config.capacity import available_memory_bytes, capacity_bytes
 from lmcache.config.load import load_config
 from lmcache.config.model import LMCacheConfig
@@ -16,6 +16,7 @@ __all__ = [
     "Source",
     "available_memory_bytes",
     "capacity_bytes",
+    "eviction_in_use",
     "load_config",
     "segment_place",
     "unavailable_line",

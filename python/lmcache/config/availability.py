@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-# Eviction policies of the native library in this version.
-EVICTION_POLICIES = ("lru",)
+# Eviction policies of the native library in this version, and the one that stands in for the others.
+EVICTION_POLICIES = ("lru", "fifo", "mru")
+FALLBACK_POLICY = "lru"
 
 _NOT_YET = "not in this version"
 
@@ -34,7 +35,7 @@ _MISSING: dict[str, tuple[Callable[[Any], bool], str]] = {
     "enable_controller": (bool, f"reporting to a controller is {_NOT_YET}"),
     "eviction_policy": (
         lambda policy: policy not in EVICTION_POLICIES,
-        f"this policy is {_NOT_YET}; chunks are evicted by lru",
+        f"this policy is {_NOT_YET}; chunks are evicted by {FALLBACK_POLICY}",
     ),
 }
 
@@ -52,3 +53,8 @@ def unavailable_line(config: BaseModel) -> str:
 
 def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def eviction_in_use(policy: str) -> str:
+    """Return the policy to hand to the native library for a valid value of `eviction_policy`."""
+    return policy if policy in EVICTION_POLICIES else FALLBACK_POLICY

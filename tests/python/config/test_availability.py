@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lmcache.config import LMCacheConfig, unavailable_line
+from lmcache.config import LMCacheConfig, eviction_in_use, unavailable_line
 
 
 def test_defaults_ask_for_nothing_missing() -> None:
@@ -40,6 +40,16 @@ def test_asking_for_something_missing(name: str, value: Any) -> None:
     [(field, why)] = config.unavailable()
     assert config.sources[field].kind == "argument"
     assert "not in this version" in why
+
+
+@pytest.mark.parametrize(
+    ("policy", "used"),
+    [("lru", "lru"), ("fifo", "fifo"), ("mru", "mru"), ("lfu", "lru"), ("s3fifo", "lru")],
+)
+def test_the_policy_in_use_differs_only_where_a_line_says_so(policy: str, used: str) -> None:
+    config = LMCacheConfig(eviction_policy=policy)
+    assert eviction_in_use(config.eviction_policy) == used
+    assert bool(config.unavailable()) == (used != policy)
 
 
 def test_one_line_names_all_of_it() -> None:
