@@ -13,7 +13,7 @@ if(NOT pybind11_DIR)
 endif()
 find_package(pybind11 2.13 CONFIG REQUIRED HINTS ${lmcache_pybind11_dir})
 
-pybind11_add_module(_native ${lmcache_binding_sources})
+pybind11_add_module(_native NO_EXTRAS ${lmcache_binding_sources})
 target_link_libraries(_native PRIVATE lmcache lmcache_warnings lmcache_sanitize)
 set_target_properties(_native PROPERTIES
   CXX_VISIBILITY_PRESET hidden
