@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-# Eviction policies of the native library in this version, and the one that stands in for the others.
+# Policies of the native library in this version, and the one that stands in for the others.
 EVICTION_POLICIES = ("lru", "fifo", "mru")
 FALLBACK_POLICY = "lru"
 
