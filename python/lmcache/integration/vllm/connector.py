@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Front door 1: our own connector class, by module path; it uses all that vLLM offers.
+
+--kv-transfer-config '{"kv_connector": "LMCacheConnector", "kv_role": "kv_both",
+                       "kv_connector_module_path": "lmcache.integration.vllm.connector"}'
+"""
+
+# ruff: noqa: ARG002  # the signatures are vLLM's
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+    KVConnectorBase_V1,
+    KVConnectorMetadata,
+    KVConnectorRole,
+    SupportsHMA,
+)
+from vllm.v1.metrics.cache_hit_source import CacheHitSource
+
+from lmcache.integration.vllm.halves import NoCache, open_scheduler_half, open_worker_half
+from lmcache.integration.vllm.scheduler import SchedulerHalf
+from lmcache.integration.vllm.stats import LMCacheStats
+from lmcache.integration.vllm.worker import WorkerHalf
+
+
+class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
+    """Supports vLLM's hybrid memory allocator in that it never asks for it to be turned off."""
+
+    _cache_hit_source = CacheHitSource.HOST
+
+    def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
+        super().__init__(vllm_config, role, kv_cache_config)
+        self._scheduler_half: SchedulerHalf | NoCache | None = None
+        self._worker_half: WorkerHalf | None = None
+        if role == KVConnectorRole.SCHEDULER:
+            self._scheduler_half = open_scheduler_half(vllm_config, kv_cache_config)
+        else:
+            self._worker_half = open_worker_half(vllm_config, kv_cache_config)
+
+    @property
+    def _scheduler(self) -> SchedulerHalf | NoCache:
+        assert self._scheduler_half is not None, "called in a worker"
+        return self._scheduler_half
+
+    @property
+    def _worker(self) -> WorkerHalf:
+        assert self._worker_half is not None, "called in the scheduler"
+        return self._worker_half
+
+    # About the connector.
+
+    @property
+    def requires_kv_delivery(self) -> bool:
+        return False  # a store that is dropped is a miss later on
+
+    @classmethod
+    def requires_piecewise_for_cudagraph(cls, extra_config: dict[str, Any]) -> bool:
+        names = ("use_layerwise", "lmcache.use_layerwise")
+        return any(str(extra_config.get(name)).lower() in ("true", "1") for name in names)
+
+    @classmethod
+    def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> LMCacheStats:
+        return LMCacheStats(data=data or {})
+
+    def get_kv_connector_stats(self) -> LMCacheStats | None:
+        if self._worker_half is not None:
+            return self._worker_half.take_stats()
+        return self._scheduler.stats.take()
+
+    def shutdown(self) -> None:
+        for half in (self._scheduler_half, self._worker_half):
+            if half is not None:
+                half.close()
+
+    # Worker.
+
+    def register_kv_caches(self, kv_caches: dict[str, Any]) -> None:
+        self._worker.register(kv_caches, int(self._kv_cache_config.num_blocks))
+
+    def handle_preemptions(self, kv_connector_metadata: KVConnectorMetadata) -> None:
+        """Left to `bind_connector_metadata`, which every front door has and which comes right after
+        it.
+        """
+
+    def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:
+        super().bind_connector_metadata(connector_metadata)
+        self._worker.begin_step(connector_metadata)
+
+    def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
+        self._worker.load()
+
+    def wait_for_layer_load(self, layer_name: str) -> None:
+        self._worker.wait_for_layer(layer_name)
+
+    def save_kv_layer(
+        self, layer_name: str, kv_layer: Any, attn_metadata: Any, **kwargs: Any
+    ) -> None:
+        """Nothing: whole chunks are stored when the step has computed, behind the step loop."""
+
+    def wait_for_save(self) -> None:
+        self._worker.store()
+
+    def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
+        return self._worker.take_ended(), None
+
+    def get_block_ids_with_load_errors(self) -> set[int]:
+        return self._worker.take_bad_blocks()
+
+    # Scheduler.
+
+    def get_num_new_matched_tokens(
+        self, request: Any, num_computed_tokens: int
+    ) -> tuple[int | None, bool]:
+        return self._scheduler.matched_tokens(request, num_computed_tokens), False
+
+    def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
+        self._scheduler.allocated(request, num_external_tokens)
+
+    def build_connector_meta(self, scheduler_output: Any) -> KVConnectorMetadata:
+        return self._scheduler.plan_step(scheduler_output)
+
+    def request_finished(
+        self, request: Any, block_ids: list[int]
+    ) -> tuple[bool, dict[str, Any] | None]:
+        return self._scheduler.finished(request, block_ids), None
+
+    def request_finished_all_groups(
+        self, request: Any, block_ids: tuple[list[int], ...]
+    ) -> tuple[bool, dict[str, Any] | None]:
+        # Several groups are refused at the start (`geometry`), so there is one whenever it matters.
+        return self._scheduler.finished(request, block_ids[0] if block_ids else []), None
+
+    def take_events(self) -> Iterable[Any]:
+        return ()
+
+    def reset_cache(self) -> bool | None:
+        return self._scheduler.reset()

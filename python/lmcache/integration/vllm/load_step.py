@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loads of one step: submitted together, waited for at once or layer by layer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lmcache.integration.vllm.step_plan import LoadPlan
+
+if TYPE_CHECKING:
+    from lmcache import _native
+
+log = logging.getLogger("vllm.lmcache")
+
+# Past its deadline a load may still write into blocks, so the step cannot go on; after so many
+# deadlines the engine is taken for broken.
+_DEADLINES = 6
+
+Item = tuple[int, int, list[int]]  # slot, first block of the chunk, block ids
+
+
+class LoadStep:
+    """One thread: the model runner's."""
+
+    def __init__(self, engine: _native.Engine, view: int, deadline_s: float) -> None:
+        self._engine = engine
+        self._view = view
+        self._deadline_s = deadline_s
+        self._jobs: list[tuple[int, list[Item]]] = []
+        self._streaming = 0  # the job that is waited for layer by layer
+        self._began = 0.0
+        self._bad: set[int] = set()
+        self.blocks = 0
+        self.seconds = 0.0
+
+    @property
+    def layerwise(self) -> bool:
+        """Whether a job is under way that `wait_plane` waits for."""
+        return self._streaming != 0
+
+    def start(self, loads: Sequence[LoadPlan], lane: int, *, layerwise: bool) -> None:
+        """Submit everything. With `layerwise` this waits only for the last blocks of partly reused
+        ones.
+        """
+        self._began = time.perf_counter()
+        whole: list[Item] = []
+        shared: list[Item] = []
+        for load in loads:
+            items = list(load.items(lane))
+            self.blocks += sum(len(blocks) for _, _, blocks in items)
+            # vLLM writes the step's own tokens into a block before it waits for the layer: that
+            # block must be there in full, or the load would overwrite them.
+            if layerwise and load.shares_last_block:
+                ref, first, blocks = items.pop()
+                shared.append((ref, first + len(blocks) - 1, blocks[-1:]))
+                if len(blocks) > 1:
+                    items.append((ref, first, blocks[:-1]))
+            whole += items
+        shared_job = self._submit(shared)
+        job = self._submit(whole)
+        if layerwise:
+            self._streaming = job
+            if shared_job:
+                self._wait(shared_job)
+
+    def _submit(self, items: list[Item]) -> int:
+        missing = [item for item in items if not item[0]]
+        self._bad.update(block for _, _, blocks in missing for block in blocks)
+        items = [item for item in items if item[0]]
+        if not items:
+            return 0
+        job: int = self._engine.submit_load(self._view, items)
+        self._jobs.append((job, items))
+        return job
+
+    def wait_plane(self, plane: int) -> None:
+        """Wait until planes 0..`plane` have arrived."""
+        if not self._streaming:
+            return
+        for _ in range(_DEADLINES):
+            if self._engine.wait_plane(self._streaming, plane, self._deadline_ms):
+                return
+            if self._engine.poll(self._streaming):
+                return  # over without having arrived: `end` says what failed
+            self._complain()
+        raise TimeoutError(f"plane {plane} did not arrive")
+
+    def end(self) -> set[int]:
+        """Wait for everything; return the blocks that hold nothing of use."""
+        for job, items in self._jobs:
+            self._wait(job)
+            for index in self._engine.finish(job):
+                self._bad.update(items[index][2])
+        self._jobs.clear()
+        self.seconds = time.perf_counter() - self._began
+        return self._bad
+
+    def _wait(self, job: int) -> None:
+        for _ in range(_DEADLINES):
+            if self._engine.wait(job, self._deadline_ms):
+                return
+            self._complain()
+        raise TimeoutError("a load did not end")
+
+    def _complain(self) -> None:
+        log.warning("LMCache: a load takes longer than %.0f s", self._deadline_s)
+
+    @property
+    def _deadline_ms(self) -> int:
+        return int(self._deadline_s * 1000)

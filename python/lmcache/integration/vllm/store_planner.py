@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which chunks of a request are to be stored, and when: only KV that is known to be right.
+
+A failed load spoils what the same step computes, on every rank and in every request of the batch,
+since they share blocks and exchange activations. A single rank sees the failure itself before it
+stores; with several, or with steps that overlap, chunks wait behind a fence until the step with the
+load is over.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmcache.integration.vllm.step_plan import StorePlan
+
+if TYPE_CHECKING:
+    from lmcache.config import LMCacheConfig
+    from lmcache.integration.vllm.attachment import Attachment
+    from lmcache.integration.vllm.request_state import RequestState
+    from lmcache.integration.vllm.store_ledger import StoreLedger
+
+
+class StorePlanner:
+    """One thread: the scheduler's."""
+
+    def __init__(
+        self,
+        attachment: Attachment,
+        config: LMCacheConfig,
+        ledger: StoreLedger,
+    ) -> None:
+        self._engine = attachment.engine
+        self._geometry = attachment.geometry
+        self._answers = config.conversation_mode
+        self._tails = config.save_unfull_chunk
+        self._ledger = ledger
+
+    def storable(self, state: RequestState, end: int, *, fenced: bool) -> int:
+        """Return up to which token a scheduled request can be stored after a step that computes up
+        to `end`.
+        """
+        prompt_tokens = int(state.request.num_prompt_tokens)
+        if fenced or end > prompt_tokens:
+            confirmed = min(end, state.confirmed_tokens())
+            # Beyond the prompt, tokens of this step may be drafts that are thrown away.
+            end = confirmed if fenced else max(prompt_tokens, confirmed)
+        if self._answers:
+            end = min(end, int(state.request.num_tokens))
+            return (
+                end - end % self._geometry.chunk_tokens
+            )  # the last piece comes when the answer is complete
+        return self._cut(state, min(end, prompt_tokens), prompt_tokens)
+
+    def is_new(self, state: RequestState, end: int) -> bool:
+        """Whether anything before token `end` is neither found nor planned yet."""
+        return end > state.next_chunk * self._geometry.chunk_tokens
+
+    def last(self, state: RequestState, blocks: list[int]) -> list[StorePlan]:
+        """Plan what could not be stored while the request ran: what a fence held back, the end of
+        an answer.
+        """
+        if state.awaits_lookup:
+            return []
+        known = min(state.confirmed_tokens(), len(blocks) * self._geometry.block_tokens)
+        if self._answers:
+            end = min(known, int(state.request.num_tokens))
+            end = self._cut(state, end, end)
+        else:
+            last = int(state.request.num_prompt_tokens)
+            end = self._cut(state, min(known, last), last)
+        return self.reserve(state, end, blocks, confirmed=True) if self.is_new(state, end) else []
+
+    def reserve(
+        self, state: RequestState, end: int, blocks: list[int], *, confirmed: bool
+    ) -> list[StorePlan]:
+        """Reserve slots for everything up to token `end` that is new, and plan to fill them from
+        `blocks`.
+        """
+        state.hash_new_tokens()
+        first, per_chunk = state.next_chunk, self._geometry.chunk_blocks
+        refs = self._engine.reserve(state.namespace, state.prompt, first, end)
+        state.next_chunk = end // self._geometry.chunk_tokens
+        state.tail_stored = state.tail_stored or end % self._geometry.chunk_tokens != 0
+        wanted = [ref for lane in refs for ref in lane if ref]
+        if not wanted:
+            return []
+        self._ledger.add(state.request_id, wanted)
+        used = blocks[: -(-end // self._geometry.block_tokens)]
+        starts = range(first * per_chunk, len(used), per_chunk)
+        block_ids = [used[start : start + per_chunk] for start in starts]
+        return [StorePlan(state.request_id, refs, block_ids, confirmed)]
+
+    def _cut(self, state: RequestState, end: int, last: int) -> int:
+        """Cut off a piece that is no whole chunk, unless nothing will ever follow it."""
+        tail = end % self._geometry.chunk_tokens
+        if tail and (end < last or state.tail_stored or not self._tails):
+            return end - tail
+        return end

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Worker half of one rank: copies between vLLM's blocks and the slots, as the step plan says.
+
+Its rules:
+* A block that vLLM counts as loaded is loaded when the model reads it, or is reported by the end of
+  the step.
+* Nothing waits for a store, except a request that loses its blocks (preemption).
+* What fails here costs a recomputation and one line in the log, never a request.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lmcache.integration.vllm.load_step import LoadStep
+from lmcache.integration.vllm.stats import LMCacheStats
+from lmcache.integration.vllm.step_plan import StepPlan
+from lmcache.integration.vllm.store_jobs import StoreJobs
+from lmcache.integration.vllm.views import KvViews, read_views
+
+if TYPE_CHECKING:
+    from lmcache.config import LMCacheConfig
+    from lmcache.integration.vllm.attachment import Attachment
+
+log = logging.getLogger("vllm.lmcache")
+
+# A step of fewer prompt tokens says little about how fast prefill is.
+_MEASURED_PREFILL_TOKENS = 64
+_SHUTDOWN_S = 10.0
+# With `use_layerwise: auto`, loads of fewer bytes are over before the first layers are computed.
+_LAYERWISE_FROM_BYTES = 32_000_000
+
+
+class WorkerHalf:
+    """One thread: the model runner's.
+
+    Without an attachment (`None`: refused, or lost) it still answers: every load failed, every copy
+    ended.
+    """
+
+    def __init__(
+        self, attachment: Attachment | None, config: LMCacheConfig, vllm_config: Any
+    ) -> None:
+        self._attachment = attachment
+        self._deadline_s = float(config.blocking_timeout_secs)
+        self._layerwise = _layerwise_from(config, vllm_config)
+        self._stores = (
+            StoreJobs(attachment.engine, attachment.geometry.lane) if attachment else None
+        )
+        self._view = 0
+        self._tensors: Mapping[str, Any] = {}  # keeps the memory of the view alive
+        self._views = KvViews((), {})
+        self._plan = StepPlan()
+        self._loads: LoadStep | None = None
+        self._bad_blocks: set[int] = set()
+        self._ended: set[str] = set()
+        self._computing_since = 0.0
+        self.stats = LMCacheStats()
+
+    def register(self, kv_caches: Mapping[str, Any], num_blocks: int) -> None:
+        """Take vLLM's KV tensors, which live as long as this object."""
+        if self._attachment is None:
+            return
+        try:
+            geometry = self._attachment.geometry
+            views = read_views(kv_caches, geometry.layer_names, num_blocks)
+            if views.block_bytes != geometry.block_bytes:
+                raise ValueError(
+                    f"vLLM's tensors hold {views.block_bytes} bytes per block, "
+                    f"its configuration says {geometry.block_bytes}"
+                )
+            planes = [tuple(plane) for plane in views.planes]
+            engine = self._attachment.engine
+            self._view = engine.register_view(planes, num_blocks, geometry.block_tokens)
+            self._tensors, self._views = dict(kv_caches), views
+        except Exception as error:
+            self._give_up("registering the KV cache", error)
+
+    # The order in which vLLM calls, once per step.
+
+    def begin_step(self, plan: StepPlan) -> None:
+        """Take the plan of a step. Copies out of blocks that were taken from a request end before
+        it returns.
+        """
+        self._plan = plan
+        self._bad_blocks = set(plan.lost_blocks)
+        self._loads = None
+        if self._stores is not None and plan.preempted:
+            try:
+                self._stores.settle(plan.preempted, self._deadline_s)
+            except Exception as error:
+                self._give_up("ending the copies of a preempted request", error)
+
+    def load(self) -> None:
+        """Start the loads of the step; wait for all that is not waited for layer by layer."""
+        if self._plan.loads:
+            if self._attachment is None:
+                self._lose_loads()
+            else:
+                try:
+                    self._start_loads(self._attachment)
+                except Exception as error:
+                    self._give_up("loading", error)
+        self._computing_since = time.perf_counter()
+
+    def _start_loads(self, attachment: Attachment) -> None:
+        size = attachment.geometry.block_bytes
+        self._loads = LoadStep(attachment.engine, self._view, self._deadline_s)
+        self._loads.start(
+            self._plan.loads,
+            attachment.geometry.lane,
+            layerwise=self._layerwise is not None
+            and sum(len(blocks) for plan in self._plan.loads for blocks in plan.block_ids) * size
+            >= self._layerwise,
+        )
+        if not self._loads.layerwise:
+            self._end_loads()
+
+    def wait_for_layer(self, layer_name: str) -> None:
+        """Wait until the KV of a layer has arrived; at once unless loads go layer by layer."""
+        plane = self._views.last_plane.get(layer_name)
+        if self._loads is None or plane is None:
+            return
+        try:
+            self._loads.wait_plane(plane)
+        except Exception as error:
+            self._give_up("loading a layer", error)
+
+    def _end_loads(self) -> None:
+        """Wait for the loads and collect what failed."""
+        if self._loads is None or self._attachment is None:
+            return
+        loads, self._loads = self._loads, None
+        failed = loads.end()
+        self._bad_blocks |= failed
+        self.stats.add(
+            loads=1,
+            load_seconds=loads.seconds,
+            loaded_bytes=(loads.blocks - len(failed)) * self._attachment.geometry.block_bytes,
+            loaded_tokens=(loads.blocks - len(failed)) * self._attachment.geometry.block_tokens,
+        )
+
+    def store(self) -> None:
+        """Start the stores of the step; returns at once. Called when the step has computed."""
+        plan = self._plan
+        try:
+            self._end_loads()
+            if self._bad_blocks:
+                self.stats.add(failed_blocks=len(self._bad_blocks))
+            elif not plan.loads and plan.prefill_tokens >= _MEASURED_PREFILL_TOKENS:
+                seconds = time.perf_counter() - self._computing_since
+                self.stats.add(prefill_tokens=plan.prefill_tokens, prefill_seconds=seconds)
+            if self._stores is not None and self._attachment is not None:
+                self._stores.reap()
+                # What this step computed on top of a failed load is wrong, whichever request it
+                # belongs to.
+                spoilt = bool(self._bad_blocks)
+                owns = self._attachment.geometry.owns_lane
+                for store in plan.stores if owns else ():
+                    self._stores.start(self._view, store, spoilt=spoilt and not store.confirmed)
+        except Exception as error:
+            self._give_up("storing", error)
+        self._ended |= set(plan.released)
+
+    def take_ended(self) -> set[str]:
+        """Return the finished requests whose copies have ended by now; each is returned once."""
+        if self._stores is None:
+            ended, self._ended = self._ended, set()
+            return ended
+        try:
+            ended = {rid for rid in self._ended if self._stores.ended(rid)}
+        except Exception as error:
+            self._give_up("watching a copy", error)
+            ended = set(self._ended)
+        self._ended -= ended
+        return ended
+
+    def take_bad_blocks(self) -> set[int]:
+        """Return the blocks that this step should have loaded and did not."""
+        bad, self._bad_blocks = self._bad_blocks, set()
+        return bad
+
+    def take_stats(self) -> LMCacheStats | None:
+        """Return what was counted since the last call."""
+        if self._stores is not None:
+            stored, dropped = self._stores.take_counts()
+            if stored or dropped:
+                self.stats.add(stored_chunks=stored, dropped_chunks=dropped)
+        return self.stats.take()
+
+    def close(self) -> None:
+        """End all copies and detach."""
+        attachment, self._attachment = self._attachment, None
+        if attachment is None:
+            return
+        try:
+            if self._stores is not None:
+                self._stores.settle_all(_SHUTDOWN_S)
+            if self._view:
+                attachment.engine.unregister_view(self._view)
+        except Exception as error:
+            log.warning("LMCache: ending the copies failed: %s", error)
+        finally:
+            self._stores = None
+            attachment.engine.close()
+
+    # Failure.
+
+    def _lose_loads(self) -> None:
+        self._bad_blocks |= set(self._plan.blocks_to_load())
+
+    def _give_up(self, doing: str, error: Exception) -> None:
+        """Go on without the cache. Every load of this step counts as failed. Says so once."""
+        log.warning("LMCache: %s failed, going on without the cache: %s", doing, error)
+        self._loads = None
+        self._lose_loads()
+        self.close()
+
+
+def _layerwise_from(config: LMCacheConfig, vllm_config: Any) -> int | None:
+    """Return the bytes from which loads go layer by layer; None: never.
+
+    Captured CUDA graphs skip the hook that waits for a layer.
+    """
+    if config.use_layerwise is False:
+        return None
+    mode = vllm_config.compilation_config.cudagraph_mode
+    captured = mode is not None and mode.has_full_cudagraphs()
+    if config.use_layerwise is True:
+        return None if captured else 0
+    return None if captured else _LAYERWISE_FROM_BYTES
