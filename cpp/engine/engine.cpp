@@ -99,6 +99,8 @@ void Hit::release() noexcept {
   prefix_.reset();
 }
 
+void Hit::forget() noexcept { prefix_.reset(); }
+
 Engine::Engine(EngineOptions options) : options_{std::move(options)} {}
 Engine::~Engine() = default;
 

@@ -64,6 +64,11 @@ std::uint64_t CountersSnapshot::lost_stores() const noexcept {
   return lost;
 }
 
+void Counters::add(CountersSnapshot const& other) noexcept {
+  for_each_cell(*this, other,
+                [](std::atomic<std::uint64_t>& into, std::uint64_t from) { count(into, from); });
+}
+
 CountersSnapshot Counters::snapshot() const noexcept {
   CountersSnapshot copy;
   for_each_cell(copy, *this, [](std::uint64_t& into, std::atomic<std::uint64_t> const& from) {

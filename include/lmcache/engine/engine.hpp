@@ -58,6 +58,8 @@ class Hit {
   [[nodiscard]] std::uint32_t chunk_count() const noexcept;
   [[nodiscard]] std::span<ChunkRef const> refs(std::uint32_t lane) const noexcept;
   void release() noexcept;
+  // Drops the leases without a word to the engine, which is gone and took them back.
+  void forget() noexcept;
 
  private:
   friend class Engine;

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <lmcache/engine/segment_status.hpp>
+#include <lmcache/memory/segment_file.hpp>
+
+#include "errors.hpp"
+#include "module.hpp"
+#include "status_dict.hpp"
+
+namespace lmcache::bindings {
+
+namespace py = pybind11;
+using namespace py::literals;
+
+py::dict to_dict(CountersSnapshot const& counters) {
+  py::dict out;
+  counters.for_each([&](std::string_view name, std::uint64_t value) {
+    out[py::str{std::string{name}}] = value;
+  });
+  return out;
+}
+
+namespace {
+
+py::dict to_dict(HistogramSnapshot const& histogram) {
+  return py::dict("count"_a = histogram.count(), "mean"_a = histogram.mean(),
+                  "p50"_a = histogram.quantile(0.5), "p99"_a = histogram.quantile(0.99));
+}
+
+py::dict to_dict(ProcessStatus const& process) {
+  return py::dict("pid"_a = process.pid, "alive"_a = process.alive, "role"_a = process.role,
+                  "instance_id"_a = process.instance_id,
+                  "attached_unix_s"_a = process.attached_unix_s,
+                  "counters"_a = bindings::to_dict(process.counters));
+}
+
+py::dict to_dict(NamespaceStatus const& space) {
+  return py::dict("id"_a = space.id, "model"_a = space.model, "description"_a = space.description,
+                  "entries"_a = space.entries, "bytes"_a = space.size_bytes,
+                  "lookups"_a = space.lookups, "lookup_tokens"_a = space.lookup_tokens,
+                  "hit_tokens"_a = space.hit_tokens);
+}
+
+}  // namespace
+
+py::dict to_dict(SegmentStatus const& status) {
+  py::list processes;
+  for (auto const& process : status.processes) processes.append(to_dict(process));
+  py::list spaces;
+  for (auto const& space : status.namespaces) spaces.append(to_dict(space));
+  py::dict out("path"_a = status.path, "created_unix_s"_a = status.created_unix_s,
+               "capacity_bytes"_a = status.capacity_bytes,
+               "reserved_bytes"_a = status.reserved_bytes, "used_bytes"_a = status.used_bytes,
+               "entries"_a = status.entries, "ready"_a = status.ready, "writing"_a = status.writing,
+               "free_slots"_a = status.free_slots, "bound_slots"_a = status.bound_slots,
+               "leased"_a = status.leased, "max_entries"_a = status.max_entries,
+               "extent_bytes"_a = status.extent_bytes,
+               "repaired_locks"_a = status.repaired_locks);
+  out["remove_when_unused"] = status.remove_when_unused;
+  out["total"] = to_dict(status.total);
+  out["lookup_ns"] = to_dict(status.lookup_ns);
+  out["load_ns"] = to_dict(status.load_ns);
+  out["store_ns"] = to_dict(status.store_ns);
+  out["processes"] = processes;
+  out["namespaces"] = spaces;
+  return out;
+}
+
+void bind_segments(py::module_& module) {
+  module.def(
+      "segment_path",
+      [](std::string const& name, std::string const& directory) {
+        return unwrap(segment_path(directory, name));
+      },
+      "name"_a, "directory"_a = std::string{kDefaultSegmentDirectory},
+      "The file of the segment of that name of this user.");
+  module.def(
+      "inspect_segment",
+      [](std::string const& path) {
+        py::gil_scoped_release const release;
+        auto status = inspect_segment(path);
+        py::gil_scoped_acquire const acquire;
+        return to_dict(unwrap(std::move(status)));
+      },
+      "path"_a, "The status of a segment, without joining it.");
+  module.def(
+      "list_segments",
+      [](std::string const& directory) {
+        py::list out;
+        for (auto const& info : unwrap(list_segments(directory))) {
+          out.append(py::dict("path"_a = info.path, "name"_a = info.name,
+                              "allocated_bytes"_a = info.allocated_bytes,
+                              "unreadable"_a = info.unreadable, "processes"_a = info.processes));
+        }
+        return out;
+      },
+      "directory"_a = std::string{kDefaultSegmentDirectory}, "The segments of this user.");
+  module.def(
+      "remove_segment",
+      [](std::string const& path, bool force) {
+        return unwrap(remove_segment(path, force ? RemoveMode::kForce : RemoveMode::kReadableOnly));
+      },
+      "path"_a, "force"_a = false, "Removes a segment that no living process has mapped; False: one has.");
+  module.def(
+      "clear_segment",
+      [](std::string const& path, std::optional<std::string> const& model) {
+        py::gil_scoped_release const release;
+        auto removed = clear_segment(path, model);
+        py::gil_scoped_acquire const acquire;
+        return unwrap(std::move(removed));
+      },
+      "path"_a, "model"_a = py::none(), "Evicts every chunk that nobody leases; returns how many.");
+}
+
+}  // namespace lmcache::bindings
