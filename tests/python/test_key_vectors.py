@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recomputes tests/data/key_vectors.txt with hashlib alone, then holds the native module against the same few lines.
+"""Recomputes tests/data/key_vectors.txt with hashlib, and holds the native module against it.
 
 The C++ tests (tests/cpp/key) read the same file, so the three agree or one of them goes red.
 """
