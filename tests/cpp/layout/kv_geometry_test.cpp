@@ -101,7 +101,8 @@ TEST(KvGeometry, RefusesNamingMemberValueAndAllowed) {
 TEST(KvGeometry, Description) {
   EXPECT_EQ(
       describe(example()),
-      R"({"version":1,"dtype":"float32","layout":"LBHNC","details":"cpu vec","group_count":2,"groups":[)"
+      R"({"version":1,"dtype":"float32","layout":"LBHNC","details":"cpu vec",)"
+      R"("group_count":2,"groups":[)"
       R"({"block_tokens":128,"window_tokens":0,"planes":2,"layers":2,"block_bytes":196608},)"
       R"({"block_tokens":64,"window_tokens":4096,"planes":1,"layers":0,"block_bytes":512}]})");
 }
