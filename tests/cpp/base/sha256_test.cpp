@@ -73,5 +73,14 @@ TEST(Sha256, AlgorithmIsCountedAndContextsOutliveIt) {
   EXPECT_EQ(to_hex(digest), kOfAbc);
 }
 
+TEST(Sha256, CopiesCount) {
+  Sha256Algorithm const algorithm = Sha256Algorithm::fetch().value();
+  for (int i = 0; i < 10; ++i) {
+    Sha256Algorithm const copy = algorithm;  // an uncounted one would free OpenSSL's own
+  }
+  EXPECT_EQ(to_hex(sha256("abc").value()), kOfAbc);
+  EXPECT_TRUE(Sha256Context::create(algorithm));
+}
+
 }  // namespace
 }  // namespace lmcache
