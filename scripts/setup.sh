@@ -56,7 +56,7 @@ install_tests() {
 # Editable: Python sources are used where they lie, the native part is built and copied beside them in the environment.
 install_lmcache() {
   export CMAKE_BUILD_PARALLEL_LEVEL="${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}"
-  pip_install --no-index --no-deps --no-build-isolation -C build-dir="$build" -C cmake.define.LMCACHE_WERROR=ON -e .
+  pip_install -v --no-index --no-deps --no-build-isolation -C build-dir="$build" -C cmake.define.LMCACHE_WERROR=ON -e .
 }
 
 lmcache_installed() {

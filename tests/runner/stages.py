@@ -69,11 +69,12 @@ def embed() -> list[Command]:
     python = environment / "bin" / "python"
     shutil.rmtree(wheels, ignore_errors=True)
     shutil.rmtree(environment, ignore_errors=True)
-    build = ROOT / "build/embed/library"
+    build = ROOT / "build/editable"  # as setup.sh left it: nothing is compiled twice
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check"]
-    wheel_options = ["--no-index", "--no-deps", "--no-build-isolation", "-C", f"build-dir={build}"]
+    wheel_options = ["--no-index", "--no-deps", "--no-build-isolation"]
+    same = ["-C", f"build-dir={build}", "-C", "cmake.define.LMCACHE_WERROR=ON"]
     return [
-        Command([*pip, "wheel", *wheel_options, "-w", str(wheels), "."]),
+        Command([*pip, "wheel", *wheel_options, *same, "-w", str(wheels), "."]),
         Command([PYTHON, "tests/support/wheel_environment.py", str(environment), str(wheels)]),
         Command([str(python), "tests/support/import_is_light.py"]),
         *example("wheel", python, "@wheel"),
