@@ -74,6 +74,20 @@ def test_other_names_pass(plant, path):
     assert layout.check_names(plant({path: ""})) == []
 
 
+def test_names_that_vllm_dictates_pass_with_their_tests(plant):
+    dictated = ["python/lmcache/v1/x/y.py", "python/lmcache/utils.py"]
+    tests = ["tests/python/v1/x/test_y.py", "tests/python/test_utils.py"]
+    assert layout.check_names(plant(dict.fromkeys(dictated + tests, ""))) == []
+    assert len(layout.check_names(plant({"python/lmcache/engine/utils.py": ""}))) == 1
+
+
+@pytest.mark.parametrize("test", rules.DICTATED_TESTS)
+def test_one_file_may_test_all_dictated_names(plant, test):
+    root = plant({"python/lmcache/v1/x/y.py": "", "python/lmcache/utils.py": ""})
+    assert len(layout.check_mirror(root)) == 2
+    assert layout.check_mirror(plant({test: ""})) == []
+
+
 @pytest.mark.parametrize(
     ("path", "text"),
     [
