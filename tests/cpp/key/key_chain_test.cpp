@@ -110,6 +110,17 @@ TEST(KeyChain, BadTokenIdAppendsNothing) {
   EXPECT_EQ(chain.token_count(), 14U);
 }
 
+TEST(KeyChain, BadTokenIdIsFoundAtEveryPosition) {
+  for (std::uint32_t size : {1U, 15U, 16U, 17U, 40U}) {
+    for (std::uint32_t bad = 0; bad < size; ++bad) {
+      KeyChain chain = make_chain(4);
+      auto tokens = counting(size);
+      tokens[bad] = 0x80000000;
+      expect_refused(chain.append(tokens), "at position " + std::to_string(bad) + ",");
+    }
+  }
+}
+
 TEST(KeyChain, CopiesGoTheirOwnWays) {
   KeyChain a = make_chain(4);
   ASSERT_TRUE(a.append(counting(6)));
