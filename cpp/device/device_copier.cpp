@@ -71,6 +71,10 @@ Result<CopyTicket> DeviceCopier::submit(CopyBatch batch) {
   return ticket;
 }
 
+std::optional<CopyProgress> DeviceCopier::progress(CopyTicket ticket) const {
+  return do_progress(ticket);
+}
+
 bool DeviceCopier::done(CopyTicket ticket) const {
   auto const progress = do_progress(ticket);
   return !progress || progress->over;

@@ -49,7 +49,9 @@ class DeviceCopier {
   // whole the better).
   [[nodiscard]] Result<CopyTicket> submit(CopyBatch batch);
 
-  // True for tickets that were retired: nothing of them is in flight.
+  // Nothing for unknown tickets.
+  [[nodiscard]] std::optional<CopyProgress> progress(CopyTicket ticket) const;
+  // True for tickets that were retired and forgotten: nothing of them is in flight.
   [[nodiscard]] bool done(CopyTicket ticket) const;
   // Planes 0..plane of all items have arrived. False for ever for a batch that was cancelled
   // before, and for unknown tickets. A plane beyond the last one means all of them.

@@ -81,7 +81,8 @@ struct CountersSnapshot : CounterFields<std::uint64_t> {
   [[nodiscard]] std::uint64_t lost_stores() const noexcept;
 
   // visit(std::string_view name, std::uint64_t value) for every count, in a fixed order; members of
-  // the two arrays are named "dropped_stores_no_space", "load_failures_gone".
+  // the two arrays are named "dropped_stores_no_space", "load_failures_gone". The name is valid
+  // only during the call.
   template <class Visit>
   void for_each(Visit&& visit) const;
 };
