@@ -18,7 +18,10 @@ namespace lmcache {
 // In the order of construction: the housekeeper and the jobs use the tier, and go before it.
 struct Engine::State {
   State(std::unique_ptr<DramTier> opened, std::unique_ptr<DeviceCopier> copier, Clock const& time)
-      : clock{time}, tier{std::move(opened)}, jobs{*tier, std::move(copier), time}, housekeeper{*tier} {}
+      : clock{time},
+        tier{std::move(opened)},
+        jobs{*tier, std::move(copier), time},
+        housekeeper{*tier} {}
 
   Clock const& clock;
   std::unique_ptr<DramTier> tier;
@@ -60,9 +63,9 @@ Result<DramNamespace> make_namespace(NamespaceSpec spec, KvGeometry const& geome
   out.description = describe(spec);
   for (std::uint32_t group = 0; group < geometry.groups.size(); ++group) {
     for (std::uint32_t rank = 0; rank < spec.world_size; ++rank) {
-      LMC_TRY_ASSIGN(auto const mask, lane_mask(out.opened.root, {.group = group,
-                                                                  .rank = rank,
-                                                                  .world_size = spec.world_size}));
+      LMC_TRY_ASSIGN(auto const mask,
+                     lane_mask(out.opened.root,
+                               {.group = group, .rank = rank, .world_size = spec.world_size}));
       out.lane_masks.push_back(mask);
       out.lane_block_tokens.push_back(geometry.groups[group].block_tokens);
     }
@@ -108,20 +111,22 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log)
   return open(std::move(options), std::move(log), kSystemClock);
 }
 
-Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log, Clock const& clock) {
+Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log,
+                                             Clock const& clock) {
   LMC_TRY_ASSIGN(auto const eviction, parse_eviction(options.eviction));
   LMC_TRY_ASSIGN(auto copier, HostCopier::create({.threads = copy_threads(options)}));
-  LMC_TRY_ASSIGN(auto tier, DramTier::open({.name = options.segment == "private" ? "" : options.segment,
-                                            .directory = options.directory,
-                                            .capacity_bytes = options.capacity_bytes,
-                                            .chunk_bytes_hint = options.chunk_bytes_hint,
-                                            .max_entries = options.max_entries,
-                                            .remove_when_unused = !options.keep,
-                                            .eviction = eviction,
-                                            .ttl_seconds = options.ttl_seconds,
-                                            .role = options.role,
-                                            .instance_id = options.instance_id},
-                                           clock, std::move(log)));
+  LMC_TRY_ASSIGN(auto tier,
+                 DramTier::open({.name = options.segment == "private" ? "" : options.segment,
+                                 .directory = options.directory,
+                                 .capacity_bytes = options.capacity_bytes,
+                                 .chunk_bytes_hint = options.chunk_bytes_hint,
+                                 .max_entries = options.max_entries,
+                                 .remove_when_unused = !options.keep,
+                                 .eviction = eviction,
+                                 .ttl_seconds = options.ttl_seconds,
+                                 .role = options.role,
+                                 .instance_id = options.instance_id},
+                                clock, std::move(log)));
   std::unique_ptr<Engine> engine{new Engine{std::move(options)}};
   engine->state_ = std::make_unique<State>(std::move(tier), std::move(copier), clock);
   return engine;
@@ -169,7 +174,8 @@ Result<KeyChain> Engine::new_chain(NamespaceHandle const& space) const {
   return KeyChain::create(space.root, space.chunk_tokens);
 }
 
-Hit Engine::lookup(NamespaceHandle const& space, KeyChain const& chain, std::uint32_t limit_tokens) {
+Hit Engine::lookup(NamespaceHandle const& space, KeyChain const& chain,
+                   std::uint32_t limit_tokens) {
   std::int64_t const started = state_->clock.monotonic_ns();
   auto& tier = *state_->tier;
   auto prefix = std::make_unique<LeasedPrefix>(tier.lookup(at(space), chain, limit_tokens));
@@ -179,10 +185,10 @@ Hit Engine::lookup(NamespaceHandle const& space, KeyChain const& chain, std::uin
   return Hit{&tier, std::move(prefix)};
 }
 
-std::vector<std::vector<ChunkRef>> Engine::reserve(NamespaceHandle const& space, KeyChain const& chain,
-                                                   ChunkRange range) {
-  auto refs = state_->tier->reserve(at(space), chain,
-                                    {.first_chunk = range.first_chunk, .end_token = range.end_token});
+std::vector<std::vector<ChunkRef>> Engine::reserve(NamespaceHandle const& space,
+                                                   KeyChain const& chain, ChunkRange range) {
+  auto refs = state_->tier->reserve(
+      at(space), chain, {.first_chunk = range.first_chunk, .end_token = range.end_token});
   state_->housekeeper.wake();
   return refs;
 }
@@ -193,7 +199,9 @@ void Engine::cancel(std::span<ChunkRef const> refs) {
 
 bool Engine::is_ready(ChunkRef ref) const { return state_->tier->is_ready(ref); }
 
-Result<ViewId> Engine::register_view(KvView view) { return state_->jobs.register_view(std::move(view)); }
+Result<ViewId> Engine::register_view(KvView view) {
+  return state_->jobs.register_view(std::move(view));
+}
 void Engine::unregister_view(ViewId view) { state_->jobs.unregister_view(view); }
 Result<JobId> Engine::submit_store(ViewId view, std::span<StoreItem const> items) {
   return state_->jobs.submit_store(view, items);

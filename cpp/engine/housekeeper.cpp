@@ -20,7 +20,8 @@ constexpr std::uint32_t kTicksPerReap = 5;  // the dead are found within half a 
 constexpr int kNice = 10;
 
 void enter_background() noexcept {
-  // The engine pins its main thread, and threads inherit the mask; we must not compete for that CPU.
+  // The engine pins its main thread, and threads inherit the mask; we must not compete for that
+  // CPU.
   cpu_set_t all;
   CPU_ZERO(&all);
   for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) CPU_SET(cpu, &all);
@@ -62,7 +63,8 @@ bool Housekeeper::populate_one() {
   auto const& extents = tier_.state().extents;
   for (; populated_ < extents.count(); ++populated_) {
     bool reserved = false;
-    if (auto const guard = tier_.state().lock_space()) reserved = extents.at(populated_).reserved != 0;
+    if (auto const guard = tier_.state().lock_space())
+      reserved = extents.at(populated_).reserved != 0;
     if (!reserved) continue;
     tier_.segment().populate_extent(populated_++);
     return true;

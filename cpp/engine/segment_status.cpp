@@ -143,7 +143,8 @@ Result<bool> remove_segment(std::string const& path, RemoveMode mode) {
   return true;
 }
 
-Result<std::uint64_t> clear_segment(std::string const& path, std::optional<std::string> const& model) {
+Result<std::uint64_t> clear_segment(std::string const& path,
+                                    std::optional<std::string> const& model) {
   LMC_TRY_ASSIGN(auto const visit, Visit::open(path));
   auto& state = visit->state();
   if (!model.has_value()) return clear_chunks(state, std::nullopt);
@@ -151,7 +152,8 @@ Result<std::uint64_t> clear_segment(std::string const& path, std::optional<std::
   auto const records = state.namespaces.records();
   for (std::size_t id = 0; id < records.size(); ++id) {
     auto const& record = records[id];
-    if (record.used.load(std::memory_order_acquire) == 0 || text_of(record.model) != *model) continue;
+    if (record.used.load(std::memory_order_acquire) == 0 || text_of(record.model) != *model)
+      continue;
     removed += clear_chunks(state, static_cast<std::uint16_t>(id));
   }
   return removed;

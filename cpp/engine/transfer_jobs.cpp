@@ -9,8 +9,8 @@
 
 namespace lmcache {
 
-// One submitted batch. The copier's callbacks write different elements of `failed` from several threads; everybody
-// else reads them after the batch is over.
+// One submitted batch. The copier's callbacks write different elements of `failed` from several
+// threads; everybody else reads them after the batch is over.
 struct TransferJobs::Job {
   struct Chunk {
     ChunkRef ref;
@@ -18,8 +18,8 @@ struct TransferJobs::Job {
     std::uint32_t tokens;
     std::uint64_t size_bytes;
   };
-  CopyTicket ticket;  // none: nothing was to be copied
-  std::vector<Chunk> chunks;  // one per item of the batch
+  CopyTicket ticket;                 // none: nothing was to be copied
+  std::vector<Chunk> chunks;         // one per item of the batch
   std::vector<std::uint8_t> failed;  // per item of the caller
   std::int64_t started_ns = 0;
   std::atomic<std::uint32_t> open{0};  // chunks still under way
@@ -47,7 +47,8 @@ Result<std::shared_ptr<KvView const>> TransferJobs::view_of(ViewId view) const {
   std::lock_guard const lock{mutex_};
   auto const found = views_.find(view);
   if (found == views_.end()) {
-    return Error{ErrorCode::kInvalidArgument, "view " + std::to_string(view) + " is not registered"};
+    return Error{ErrorCode::kInvalidArgument,
+                 "view " + std::to_string(view) + " is not registered"};
   }
   return found->second;
 }
@@ -77,9 +78,10 @@ Result<JobId> TransferJobs::submit_store(ViewId view_id, std::span<StoreItem con
     auto const slot = tier_.begin_write(item.ref);
     CopyItem copy;
     auto const blocks = static_cast<std::uint32_t>(item.blocks.size());
-    bool ok = slot.has_value() && blocks * per_block == slot->payload_bytes &&
-              append_runs(copy.runs, *view, item.blocks, {.first_block = 0, .n_blocks_in_slot = blocks})
-                  .has_value();
+    bool ok =
+        slot.has_value() && blocks * per_block == slot->payload_bytes &&
+        append_runs(copy.runs, *view, item.blocks, {.first_block = 0, .n_blocks_in_slot = blocks})
+            .has_value();
     if (!ok) {
       job->failed[i] = 1;
       count(tier_.counters().dropped(slot ? DropReason::kCopyFailed : DropReason::kCancelled));
@@ -88,7 +90,9 @@ Result<JobId> TransferJobs::submit_store(ViewId view_id, std::span<StoreItem con
     }
     copy.slot = slot->payload;
     batch.items.push_back(std::move(copy));
-    job->chunks.push_back({.ref = item.ref, .item = i, .tokens = slot->valid_tokens,
+    job->chunks.push_back({.ref = item.ref,
+                           .item = i,
+                           .tokens = slot->valid_tokens,
                            .size_bytes = slot->payload_bytes});
   }
   batch.on_item = [this, raw = job.get()](std::uint32_t item, CopyStatus status) {
@@ -113,8 +117,9 @@ Result<JobId> TransferJobs::submit_load(ViewId view_id, std::span<LoadItem const
     CopyItem copy;
     bool ok = slot.has_value() && slot->payload_bytes % per_block == 0;
     if (ok) {
-      SlotWindow const window{.first_block = item.first_block,
-                              .n_blocks_in_slot = static_cast<std::uint32_t>(slot->payload_bytes / per_block)};
+      SlotWindow const window{
+          .first_block = item.first_block,
+          .n_blocks_in_slot = static_cast<std::uint32_t>(slot->payload_bytes / per_block)};
       ok = append_runs(copy.runs, *view, item.blocks, window).has_value();
     }
     if (!ok) {
@@ -130,7 +135,9 @@ Result<JobId> TransferJobs::submit_load(ViewId view_id, std::span<LoadItem const
     batch.items.push_back(std::move(copy));
     std::uint32_t const tokens = std::min<std::uint32_t>(
         slot->valid_tokens, static_cast<std::uint32_t>(item.blocks.size()) * view->block_tokens);
-    job->chunks.push_back({.ref = item.ref, .item = i, .tokens = tokens,
+    job->chunks.push_back({.ref = item.ref,
+                           .item = i,
+                           .tokens = tokens,
                            .size_bytes = item.blocks.size() * per_block});
   }
   batch.on_item = [this, raw = job.get()](std::uint32_t item, CopyStatus status) {
@@ -172,7 +179,8 @@ void TransferJobs::store_done(Job& job, std::uint32_t item, CopyStatus status) {
   } else {
     job.failed[chunk.item] = 1;
     tier_.abandon(chunk.ref);
-    count(counters.dropped(status == CopyStatus::kCancelled ? DropReason::kCancelled : DropReason::kCopyFailed));
+    count(counters.dropped(status == CopyStatus::kCancelled ? DropReason::kCancelled
+                                                            : DropReason::kCopyFailed));
   }
   if (job.open.fetch_sub(1) == 1) {
     auto const elapsed = static_cast<std::uint64_t>(clock_.monotonic_ns() - job.started_ns);
@@ -192,7 +200,8 @@ void TransferJobs::load_done(Job& job, std::uint32_t item, CopyStatus status) {
     count(counters.loaded_tokens, chunk.tokens);
   } else {
     job.failed[chunk.item] = 1;
-    count(counters.failed(status == CopyStatus::kCancelled ? LoadFailure::kCancelled : LoadFailure::kCopyFailed));
+    count(counters.failed(status == CopyStatus::kCancelled ? LoadFailure::kCancelled
+                                                           : LoadFailure::kCopyFailed));
   }
   if (job.open.fetch_sub(1) == 1) {
     auto const elapsed = static_cast<std::uint64_t>(clock_.monotonic_ns() - job.started_ns);

@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::uint64_t kMaxExtentBytes = 256u << 20;
 
-// One model's chunks should fill an extent without waste, and a small segment should still have many extents.
+// One model's chunks should fill an extent without waste, and a small segment should still have
+// many extents.
 std::uint64_t extent_bytes_for(DramOptions const& options) {
   std::uint64_t const target =
       std::clamp(std::bit_floor(options.capacity_bytes / 64), kExtentAlignBytes, kMaxExtentBytes);
@@ -21,7 +22,8 @@ std::uint64_t extent_bytes_for(DramOptions const& options) {
   // Extents are multiples of 2 MiB: take the number of slots near the target that wastes least.
   auto const waste = [&](std::uint64_t n) {
     std::uint64_t const bytes = n * slot;
-    std::uint64_t const rounded = (bytes + kExtentAlignBytes - 1) / kExtentAlignBytes * kExtentAlignBytes;
+    std::uint64_t const rounded =
+        (bytes + kExtentAlignBytes - 1) / kExtentAlignBytes * kExtentAlignBytes;
     return static_cast<double>(rounded - bytes) / static_cast<double>(rounded);
   };
   std::uint64_t best = slots;
@@ -67,7 +69,8 @@ Result<void> initialise_segment(Segment& fresh, void* /*context*/) {
                    .buckets = fresh.region(Region::kBuckets),
                    .entries = fresh.region(Region::kEntries)}};
   LMC_TRY(index.initialise());
-  ChunkTree const tree{fresh.region(Region::kFingerprints), fresh.region_of<Entry>(Region::kEntries)};
+  ChunkTree const tree{fresh.region(Region::kFingerprints),
+                       fresh.region_of<Entry>(Region::kEntries)};
   tree.initialise();
   auto& space = *reinterpret_cast<SpaceState*>(fresh.region(Region::kSpace).data());
   space.unbound.clear();
@@ -84,11 +87,13 @@ DramTier::DramTier(DramOptions options, std::unique_ptr<Segment> segment, Clock 
       state_{*segment_, clock, options_.eviction},
       allocator_{state_} {}
 
-Result<std::unique_ptr<DramTier>> DramTier::open(DramOptions options, Clock const& clock, LogHook log) {
+Result<std::unique_ptr<DramTier>> DramTier::open(DramOptions options, Clock const& clock,
+                                                 LogHook log) {
   auto const wanted = segment_options(options);
   // A segment whose last process just left is closed; the next round makes a new one.
   for (int attempt = 0; attempt < 16; ++attempt) {
-    LMC_TRY_ASSIGN(auto segment, Segment::open_or_create(wanted, &initialise_segment, nullptr, log));
+    LMC_TRY_ASSIGN(auto segment,
+                   Segment::open_or_create(wanted, &initialise_segment, nullptr, log));
     std::unique_ptr<DramTier> tier{new DramTier{options, std::move(segment), clock, log}};
     auto joined = tier->join();
     if (joined) return tier;
@@ -99,9 +104,11 @@ Result<std::unique_ptr<DramTier>> DramTier::open(DramOptions options, Clock cons
 
 Result<void> DramTier::join() {
   LMC_TRY_ASSIGN(auto const guard, state_.lock_space(std::chrono::seconds{5}));
-  if (state_.header.closed.load() != 0) return Error{ErrorCode::kCancelled, "the segment was closed"};
-  auto claimed = state_.processes.claim(
-      {.role = options_.role, .instance_id = options_.instance_id, .now_unix_s = state_.clock.unix_seconds()});
+  if (state_.header.closed.load() != 0)
+    return Error{ErrorCode::kCancelled, "the segment was closed"};
+  auto claimed = state_.processes.claim({.role = options_.role,
+                                         .instance_id = options_.instance_id,
+                                         .now_unix_s = state_.clock.unix_seconds()});
   if (!claimed) {
     for (std::uint32_t i = 0; i < kMaxProcesses; ++i) {
       if (state_.processes.attached(i) && !state_.processes.alive(i)) reclaim(i);
@@ -115,12 +122,15 @@ Result<void> DramTier::join() {
   state_.counters = &state_.processes.record(state_.process).counters;
   joined_ = true;
   if (!segment_->created() && options_.capacity_bytes / 64 != segment_->capacity_bytes() / 64) {
-    auto const megabytes = [](std::uint64_t bytes) { return std::to_string(bytes / 1'000'000) + " MB"; };
+    auto const megabytes = [](std::uint64_t bytes) {
+      return std::to_string(bytes / 1'000'000) + " MB";
+    };
     if (options_.capacity_bytes > segment_->capacity_bytes() + state_.header.extent_bytes ||
         options_.capacity_bytes + state_.header.extent_bytes < segment_->capacity_bytes()) {
       lmcache::log(log_, LogLevel::kInfo,
-                   "segment " + segment_->path() + " exists with " + megabytes(segment_->capacity_bytes()) +
-                       "; the " + megabytes(options_.capacity_bytes) + " asked for here do not change it");
+                   "segment " + segment_->path() + " exists with " +
+                       megabytes(segment_->capacity_bytes()) + "; the " +
+                       megabytes(options_.capacity_bytes) + " asked for here do not change it");
     }
   }
   return {};
@@ -163,7 +173,8 @@ Result<void> DramTier::open_namespace(DramNamespace& handle) {
 Result<void> DramTier::declare_lane(DramNamespace& handle, std::uint32_t lane,
                                     std::uint64_t block_bytes) {
   if (lane >= handle.lanes()) {
-    return Error{ErrorCode::kInvalidArgument, "lane " + std::to_string(lane) + " of a namespace of " +
+    return Error{ErrorCode::kInvalidArgument, "lane " + std::to_string(lane) +
+                                                  " of a namespace of " +
                                                   std::to_string(handle.lanes()) + " lanes"};
   }
   handle.lane_block_bytes[lane] = block_bytes;

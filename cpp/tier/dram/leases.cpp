@@ -14,13 +14,14 @@ void DramTier::add_lease(std::uint32_t index) noexcept {
 
 void DramTier::drop_lease(std::uint32_t index) noexcept {
   if (--state_.leased[index] == 0) {
-    // Release: our reads of the slot come before its reuse, whose allocator loads the mask under the shard lock.
+    // Release: our reads of the slot come before its reuse, whose allocator loads the mask under
+    // the shard lock.
     state_.index.at(index).leases.fetch_and(~state_.own_bit(), std::memory_order_release);
   }
 }
 
-// The key decides which shard's lock guards the entry, and may be changing while we read it: then the generation
-// has moved on already (free_entry), which is what the caller checks under the lock.
+// The key decides which shard's lock guards the entry, and may be changing while we read it: then
+// the generation has moved on already (free_entry), which is what the caller checks under the lock.
 std::optional<RobustGuard> DramTier::lock_entry(ChunkRef ref) const {
   if (!ref || ref.index >= state_.index.entry_limit()) return std::nullopt;
   auto const& entry = state_.index.at(ref.index);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The longest prefix of a prompt that is there.
 //
-// The chain of keys gives whole chunks: one hash probe each, with the memory of the probes to come fetched ahead.
-// Where it ends, the longest common token prefix with a stored child of the last matching chunk is used too: KV is
-// causal, so a prefix of a chunk is valid. Candidates are found by a hash of their first 16 tokens, then among
-// the latest children, a bounded number of either.
+// The chain of keys gives whole chunks: one hash probe each, with the memory of the probes to come
+// fetched ahead. Where it ends, the longest common token prefix with a stored child of the last
+// matching chunk is used too: KV is causal, so a prefix of a chunk is valid. Candidates are found
+// by a hash of their first 16 tokens, then among the latest children, a bounded number of either.
 #include <algorithm>
 #include <utility>
 
@@ -47,7 +47,8 @@ std::optional<ChunkRef> DramTier::lease_key(ChunkKey const& key) {
   return ChunkRef{.index = index, .generation = entry.generation.load(std::memory_order_relaxed)};
 }
 
-bool DramTier::lease_lanes(DramNamespace const& space, ChunkKey const& chain_key, LeasedPrefix& out) {
+bool DramTier::lease_lanes(DramNamespace const& space, ChunkKey const& chain_key,
+                           LeasedPrefix& out) {
   for (std::uint32_t lane = 0; lane < space.lanes(); ++lane) {
     if (auto const ref = lease_key(chain_key ^ space.lane_masks[lane])) {
       out.lanes[lane].push_back(*ref);
@@ -113,7 +114,8 @@ std::uint32_t DramTier::lease_partial(DramNamespace const& space, KeyChain const
   auto const chunk = static_cast<std::uint32_t>(out.lanes.front().size());
   std::uint32_t const first = chunk * chain.chunk_tokens();
   std::uint32_t const end = std::min(limit_tokens, first + chain.chunk_tokens());
-  // The chunk itself, of which only a part is asked for: its whole, or the tail that this very prompt left.
+  // The chunk itself, of which only a part is asked for: its whole, or the tail that this very
+  // prompt left.
   if (chunk < chain.chunk_count()) {
     if (lease_lanes(space, chain.keys()[chunk], out)) return end - first;
   } else if (auto const key = chain.tail_key(chunk, chain.token_count())) {
@@ -142,11 +144,13 @@ DramTier::PartialMatch DramTier::best_partial(DramNamespace const& space, KeyCha
   std::uint32_t best_tokens = 0;
   auto const consider = [&](std::uint32_t index) {
     auto const& entry = state_.index.at(index);
-    if (entry.state.load(std::memory_order_acquire) != EntryState::kReady || entry.expired(now)) return;
+    if (entry.state.load(std::memory_order_acquire) != EntryState::kReady || entry.expired(now))
+      return;
     if (entry.lane != 0 || (entry.flags & kHasMedia) != 0) return;
-    bool const related = entry.parent != kNoEntry
-                             ? chunk != 0 && state_.index.at(entry.parent).has_key(parent_key)
-                             : chunk == 0 && (entry.flags & kAtRoot) != 0 && entry.namespace_id == space.id;
+    bool const related =
+        entry.parent != kNoEntry
+            ? chunk != 0 && state_.index.at(entry.parent).has_key(parent_key)
+            : chunk == 0 && (entry.flags & kAtRoot) != 0 && entry.namespace_id == space.id;
     if (!related) return;
     std::uint32_t const tokens = common_prefix(slot_tokens(*segment_, entry), wanted);
     if (tokens > best_tokens) best = index, best_tokens = tokens;
@@ -154,7 +158,8 @@ DramTier::PartialMatch DramTier::best_partial(DramNamespace const& space, KeyCha
 
   if (std::uint32_t const fingerprint = chain.fingerprint(chunk, end_token); fingerprint != 0) {
     std::uint32_t at = state_.tree.first_with_fingerprint(fingerprint);
-    for (int seen = 0; at != kNoEntry && seen < kMaxCandidates; at = state_.index.at(at).fingerprint_next) {
+    for (int seen = 0; at != kNoEntry && seen < kMaxCandidates;
+         at = state_.index.at(at).fingerprint_next) {
       if (state_.index.at(at).fingerprint != fingerprint) continue;
       consider(at);
       ++seen;
@@ -177,12 +182,13 @@ DramTier::PartialMatch DramTier::best_partial(DramNamespace const& space, KeyCha
   return {.chain_key = state_.index.at(best).key() ^ mask, .tokens = best_tokens};
 }
 
-// Applied later, in one go (flush_touches): moving an entry in a list costs more than finding it. After Ding,
-// Jiang, Zhang: "BP-Wrapper: a system framework making any replacement algorithms (almost) lock contention
-// free", ICDE 2009.
+// Applied later, in one go (flush_touches): moving an entry in a list costs more than finding it.
+// After Ding, Jiang, Zhang: "BP-Wrapper: a system framework making any replacement algorithms
+// (almost) lock contention free", ICDE 2009.
 void DramTier::touch(std::span<ChunkRef const> refs) {
   std::lock_guard const lock{pending_mutex_};
-  if (touched_.size() + refs.size() > kTouchesKept) return;  // the housekeeper is behind: forget these uses
+  if (touched_.size() + refs.size() > kTouchesKept)
+    return;  // the housekeeper is behind: forget these uses
   // From the last to the first: a parent is never older than its children.
   touched_.insert(touched_.end(), refs.rbegin(), refs.rend());
 }
@@ -198,7 +204,8 @@ void DramTier::flush_touches() {
   if (!guard) return;
   for (auto const ref : refs) {
     auto const& entry = state_.index.at(ref.index);
-    if (!matches(entry, ref) || entry.state.load(std::memory_order_relaxed) == EntryState::kFree) continue;
+    if (!matches(entry, ref) || entry.state.load(std::memory_order_relaxed) == EntryState::kFree)
+      continue;
     state_.policy->on_hit(state_.class_of(entry).leaves, ref.index, ++state_.space.now,
                           entry.child_count == 0);
   }

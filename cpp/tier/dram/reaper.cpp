@@ -16,7 +16,8 @@ void DramTier::reclaim(std::uint32_t process) {
   std::uint32_t const limit = state_.index.entry_limit();
   for (std::uint32_t index = 0; index < limit; ++index) {
     auto& entry = state_.index.at(index);
-    // Nobody but the process itself sets its bit, and it is gone: no shard lock is needed to clear it.
+    // Nobody but the process itself sets its bit, and it is gone: no shard lock is needed to clear
+    // it.
     if ((entry.leases.load(std::memory_order_relaxed) & bit) != 0) {
       entry.leases.fetch_and(~bit, std::memory_order_release);
       ++leases;
@@ -58,9 +59,10 @@ void DramTier::reap() {
     if (!state_.processes.attached(process) || state_.processes.alive(process)) continue;
     std::int32_t const pid = state_.processes.record(process).pid;
     reclaim(process);
-    lmcache::log(log_, LogLevel::kInfo, "process " + std::to_string(pid) +
-                                            " is gone without leaving the segment; its slots and leases "
-                                            "were taken back");
+    lmcache::log(log_, LogLevel::kInfo,
+                 "process " + std::to_string(pid) +
+                     " is gone without leaving the segment; its slots and leases "
+                     "were taken back");
   }
 }
 
@@ -75,7 +77,8 @@ void DramTier::sweep_expired() {
   std::uint32_t const end = std::min(limit, state_.space.sweep_cursor + kEntriesPerSweep);
   for (std::uint32_t index = state_.space.sweep_cursor; index < end; ++index) {
     auto const& entry = state_.index.at(index);
-    if (entry.state.load(std::memory_order_relaxed) != EntryState::kReady || !entry.expired(now)) continue;
+    if (entry.state.load(std::memory_order_relaxed) != EntryState::kReady || !entry.expired(now))
+      continue;
     if (allocator_.evict(index)) count(state_.counters->expired_chunks);
   }
   state_.space.sweep_cursor = end;

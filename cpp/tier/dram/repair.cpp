@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is done when a process dies inside the space lock. The entries' states, keys, slots and parents are the
-// truth (entry.hpp says in which order they are written); all else is derived from them here.
+// What is done when a process dies inside the space lock. The entries' states, keys, slots and
+// parents are the truth (entry.hpp says in which order they are written); all else is derived from
+// them here.
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -90,7 +91,8 @@ class Repair {
 
   void link_live() {
     // Oldest first: every list puts its latest arrival in front.
-    std::ranges::sort(live_, {}, [&](std::uint32_t index) { return state_.recency.at(index).stamp; });
+    std::ranges::sort(live_, {},
+                      [&](std::uint32_t index) { return state_.recency.at(index).stamp; });
     for (std::uint32_t const index : live_) {
       auto& entry = state_.index.at(index);
       auto& record = state_.namespaces.at(entry.namespace_id);
@@ -124,8 +126,10 @@ class Repair {
       auto const& record = state_.extents.at(extent);
       if (record.size_class == 0) continue;
       bool live = false;
-      for (std::uint32_t at = record.first_entry; at != kNoEntry; at = state_.index.at(at).extent_next) {
-        live = live || state_.index.at(at).state.load(std::memory_order_relaxed) != EntryState::kFree;
+      for (std::uint32_t at = record.first_entry; at != kNoEntry;
+           at = state_.index.at(at).extent_next) {
+        live =
+            live || state_.index.at(at).state.load(std::memory_order_relaxed) != EntryState::kFree;
       }
       if (!live) release_extent(state_, extent);
     }

@@ -92,10 +92,12 @@ Result<ChunkRef> DramTier::reserve_lane(DramNamespace const& space, KeyChain con
   LMC_TRY_ASSIGN(auto const guard, state_.lock_space());
   auto& record = state_.namespaces.at(space.id);
   if (!(record.root == space.opened.root)) {
-    return Error{ErrorCode::kUnavailable, "the namespace's record was given to another: open it again"};
+    return Error{ErrorCode::kUnavailable,
+                 "the namespace's record was given to another: open it again"};
   }
   std::uint64_t const block_bytes = record.lane_block_bytes[lane].load(std::memory_order_acquire);
-  if (block_bytes == 0) return Error{ErrorCode::kUnavailable, "the lane has not declared its block size"};
+  if (block_bytes == 0)
+    return Error{ErrorCode::kUnavailable, "the lane has not declared its block size"};
   std::uint32_t const block_tokens = space.lane_block_tokens[lane];
   std::uint32_t const tokens = chunk.end_token - chunk.first_token;
   std::uint32_t const blocks = (tokens + block_tokens - 1) / block_tokens;
@@ -134,7 +136,8 @@ void DramTier::fill_entry(DramNamespace const& space, KeyChain const& chain, New
   entry.leases.store(0, std::memory_order_relaxed);
   entry.kind = EntryKind::kPrefixChunk;
   entry.writer = static_cast<std::uint8_t>(state_.process);
-  entry.flags = static_cast<std::uint8_t>((chunk.chunk == 0 ? kAtRoot : 0) | (chunk.has_media ? kHasMedia : 0));
+  entry.flags = static_cast<std::uint8_t>((chunk.chunk == 0 ? kAtRoot : 0) |
+                                          (chunk.has_media ? kHasMedia : 0));
   entry.valid_tokens = chunk.end_token - chunk.first_token;
   entry.payload_bytes = payload_bytes;
   entry.namespace_id = space.id;
@@ -142,7 +145,8 @@ void DramTier::fill_entry(DramNamespace const& space, KeyChain const& chain, New
   entry.checksum = 0;
   entry.expires_unix_s = 0;
   if (options_.ttl_seconds != 0) {
-    entry.expires_unix_s = static_cast<std::uint32_t>(state_.clock.unix_seconds() + options_.ttl_seconds);
+    entry.expires_unix_s =
+        static_cast<std::uint32_t>(state_.clock.unix_seconds() + options_.ttl_seconds);
     state_.space.expiry_used.store(1, std::memory_order_relaxed);
   }
   std::ranges::copy(chain.tokens().subspan(chunk.first_token, entry.valid_tokens),

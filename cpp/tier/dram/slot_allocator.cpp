@@ -24,7 +24,8 @@ Result<std::uint16_t> SlotAllocator::class_for(std::uint64_t slot_bytes) {
   auto& space = state_.space;
   if (slot_bytes > state_.header.extent_bytes) {
     return Error{ErrorCode::kInvalidArgument,
-                 "a chunk of " + std::to_string(slot_bytes) + " bytes does not fit the segment's extents of " +
+                 "a chunk of " + std::to_string(slot_bytes) +
+                     " bytes does not fit the segment's extents of " +
                      std::to_string(state_.header.extent_bytes) +
                      " bytes: lower chunk_size, or clear the segment and let this model create it"};
   }
@@ -76,9 +77,11 @@ std::optional<std::uint32_t> SlotAllocator::unbound_entry() {
   if (limit == space.backed_entries) {
     std::uint32_t const step = std::min(kEntryStep, state_.index.capacity() - limit);
     auto const backed = [&](Region region, std::uint64_t item_bytes) {
-      return state_.segment.reserve_region(region, limit * item_bytes, step * item_bytes).has_value();
+      return state_.segment.reserve_region(region, limit * item_bytes, step * item_bytes)
+          .has_value();
     };
-    if (!backed(Region::kEntries, sizeof(Entry)) || !backed(Region::kRecency, sizeof(RecencyNode))) {
+    if (!backed(Region::kEntries, sizeof(Entry)) ||
+        !backed(Region::kRecency, sizeof(RecencyNode))) {
       return std::nullopt;
     }
     space.backed_entries += step;
@@ -157,8 +160,9 @@ bool SlotAllocator::evict_from(SizeClass& size_class) noexcept {
 bool SlotAllocator::take_back_extent(std::uint16_t for_class) noexcept {
   auto const& own = state_.space.classes[for_class];
   std::uint32_t const own_oldest = own.leaves.back;
-  // Taking an extent costs a whole extent of chunks, so another class gives one up only when it has not used its
-  // oldest for a full turn over all chunks longer than we have, or when we have nothing to evict ourselves.
+  // Taking an extent costs a whole extent of chunks, so another class gives one up only when it has
+  // not used its oldest for a full turn over all chunks longer than we have, or when we have
+  // nothing to evict ourselves.
   std::uint64_t const turn = state_.index.entry_limit();
   std::uint32_t oldest = kNoNode;
   for (std::uint32_t id = 1; id <= state_.space.class_count; ++id) {
@@ -176,25 +180,30 @@ bool SlotAllocator::take_back_extent(std::uint16_t for_class) noexcept {
   }
   if (empty_extent(state_.extents.extent_of(state_.index.at(oldest).payload_offset))) return true;
   if (own_oldest != kNoNode) return false;
-  // Something in that extent is in use; any other extent will do, for otherwise we can store nothing at all.
+  // Something in that extent is in use; any other extent will do, for otherwise we can store
+  // nothing at all.
   for (std::uint32_t extent = 0; extent < state_.extents.count(); ++extent) {
     auto const& record = state_.extents.at(extent);
-    if (record.size_class != 0 && record.size_class != for_class && empty_extent(extent)) return true;
+    if (record.size_class != 0 && record.size_class != for_class && empty_extent(extent))
+      return true;
   }
   return false;
 }
 
 bool SlotAllocator::release_unused_extent(std::uint16_t for_class) noexcept {
   auto const all_free = [&](ExtentRecord const& record) {
-    for (std::uint32_t at = record.first_entry; at != kNoEntry; at = state_.index.at(at).extent_next) {
-      if (state_.index.at(at).state.load(std::memory_order_relaxed) != EntryState::kFree) return false;
+    for (std::uint32_t at = record.first_entry; at != kNoEntry;
+         at = state_.index.at(at).extent_next) {
+      if (state_.index.at(at).state.load(std::memory_order_relaxed) != EntryState::kFree)
+        return false;
     }
     return true;
   };
   for (std::uint32_t extent = 0; extent < state_.extents.count(); ++extent) {
     auto const& record = state_.extents.at(extent);
     if (record.size_class == 0 || record.size_class == for_class) continue;
-    if (state_.space.classes[record.size_class].free.count < record.bound || !all_free(record)) continue;
+    if (state_.space.classes[record.size_class].free.count < record.bound || !all_free(record))
+      continue;
     release_extent(state_, extent);
     return true;
   }
@@ -206,13 +215,14 @@ bool SlotAllocator::empty_extent(std::uint32_t extent) noexcept {
   for (std::uint32_t at = first; at != kNoEntry; at = state_.index.at(at).extent_next) {
     auto const& entry = state_.index.at(at);
     auto const entry_state = entry.state.load(std::memory_order_relaxed);
-    bool const busy = entry_state == EntryState::kWriting ||
-                      entry.leases.load(std::memory_order_relaxed) != 0;
+    bool const busy =
+        entry_state == EntryState::kWriting || entry.leases.load(std::memory_order_relaxed) != 0;
     if (busy) return false;
   }
   for (std::uint32_t at = first; at != kNoEntry; at = state_.index.at(at).extent_next) {
     auto const& entry = state_.index.at(at);
-    if (entry.state.load(std::memory_order_relaxed) != EntryState::kFree && !evict(at)) return false;
+    if (entry.state.load(std::memory_order_relaxed) != EntryState::kFree && !evict(at))
+      return false;
   }
   release_extent(state_, extent);
   return true;

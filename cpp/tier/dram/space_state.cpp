@@ -24,7 +24,8 @@ Result<RobustGuard> DramState::lock_space(std::chrono::milliseconds timeout) {
   LMC_TRY_ASSIGN(auto const found, header.space_lock.lock(timeout));
   RobustGuard guard{header.space_lock};
   if (found == LockState::kOwnerDied) {
-    // When the repair fails the guard's unlock leaves the lock as it was found: the next owner tries again.
+    // When the repair fails the guard's unlock leaves the lock as it was found: the next owner
+    // tries again.
     LMC_TRY(repair_space(*this));
     space.repaired.fetch_add(1, std::memory_order_relaxed);
     header.space_lock.mark_consistent();
@@ -35,7 +36,8 @@ Result<RobustGuard> DramState::lock_space(std::chrono::milliseconds timeout) {
 void DramState::free_entry(std::uint32_t index_of_entry) noexcept {
   auto& entry = index.at(index_of_entry);
   auto& record = namespaces.at(entry.namespace_id);
-  auto* const root_children = (entry.flags & kAtRoot) != 0 && entry.lane == 0 ? &record.root_children : nullptr;
+  auto* const root_children =
+      (entry.flags & kAtRoot) != 0 && entry.lane == 0 ? &record.root_children : nullptr;
   entry.state.store(EntryState::kFree, std::memory_order_release);
   std::uint32_t const next = entry.generation.load(std::memory_order_relaxed) + 1;
   entry.generation.store(next != 0 ? next : 1, std::memory_order_release);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The KV cache of a node as one process sees it: look up, reserve, store, load. Any process that opens the same
-// segment is the equal of any other.
+// The KV cache of a node as one process sees it: look up, reserve, store, load. Any process that
+// opens the same segment is the equal of any other.
 //
 //   auto engine = Engine::open({.segment = "auto", .capacity_bytes = 4'000'000'000}, log);
 //   auto space = engine->open_namespace(spec, geometry);
 //   KeyChain chain = engine->new_chain(space); chain.append(tokens);
 //   auto hit = engine->lookup(space, chain, limit);            // leases the prefix
 //   auto refs = engine->reserve(space, chain, {0, tokens});    // slots for what is new
-//   auto job = engine->submit_store(view, items);              // copies and publishes behind your back
+//   auto job = engine->submit_store(view, items);              // copies and publishes behind your
+//   back
 #pragma once
 
 #include <chrono>
@@ -46,8 +47,9 @@ struct NamespaceHandle {
   ChunkKey root;
 };
 
-// A leased prefix. Piece i covers tokens [i * chunk_tokens, min((i + 1) * chunk_tokens, prefix_tokens)).
-// Move-only; gives its leases back when it goes. Must not outlive the engine. Externally synchronised.
+// A leased prefix. Piece i covers tokens [i * chunk_tokens, min((i + 1) * chunk_tokens,
+// prefix_tokens)). Move-only; gives its leases back when it goes. Must not outlive the engine.
+// Externally synchronised.
 class Hit {
  public:
   Hit(Hit&& other) noexcept;
@@ -90,13 +92,14 @@ struct LoadItem {
 using ViewId = std::uint32_t;
 using JobId = std::uint64_t;
 
-// Thread-safe. No call waits for a copy but wait(), wait_plane(), cancel_job() and the destructor. Locks that other
-// processes hold are waited for 50 ms at most; then the answer is a miss or a dropped store.
+// Thread-safe. No call waits for a copy but wait(), wait_plane(), cancel_job() and the destructor.
+// Locks that other processes hold are waited for 50 ms at most; then the answer is a miss or a
+// dropped store.
 class Engine {
  public:
   // Maps or makes the segment: under a second, whatever its size. `clock` must outlive the engine.
-  // Errors: kInvalidArgument (options, owner or mode of the segment), kOutOfMemory (no room for the capacity),
-  // kUnavailable (64 processes attached already), kIo.
+  // Errors: kInvalidArgument (options, owner or mode of the segment), kOutOfMemory (no room for the
+  // capacity), kUnavailable (64 processes attached already), kIo.
   [[nodiscard]] static Result<std::unique_ptr<Engine>> open(EngineOptions options, LogHook log);
   [[nodiscard]] static Result<std::unique_ptr<Engine>> open(EngineOptions options, LogHook log,
                                                             Clock const& clock);
@@ -104,19 +107,23 @@ class Engine {
   ~Engine();
   Engine(Engine&&) = delete;
 
-  // `spec.geometry_hash` and `geometry_text` are filled in here. Opening one twice gives the same handle.
-  // Errors: kInvalidArgument; kOutOfMemory when the segment's table of namespaces is full.
-  [[nodiscard]] Result<NamespaceHandle> open_namespace(NamespaceSpec spec, KvGeometry const& geometry);
-  // A lane is a (KV group, rank) pair: lane = group * world_size + rank. Its owner declares how many bytes one block
-  // has over all planes; nothing is stored in a namespace before all its lanes are declared.
+  // `spec.geometry_hash` and `geometry_text` are filled in here. Opening one twice gives the same
+  // handle. Errors: kInvalidArgument; kOutOfMemory when the segment's table of namespaces is full.
+  [[nodiscard]] Result<NamespaceHandle> open_namespace(NamespaceSpec spec,
+                                                       KvGeometry const& geometry);
+  // A lane is a (KV group, rank) pair: lane = group * world_size + rank. Its owner declares how
+  // many bytes one block has over all planes; nothing is stored in a namespace before all its lanes
+  // are declared.
   [[nodiscard]] Result<void> declare_lane(NamespaceHandle const& space, std::uint32_t lane,
                                           std::uint64_t block_bytes);
   [[nodiscard]] std::vector<std::uint64_t> lane_block_bytes(NamespaceHandle const& space) const;
   [[nodiscard]] Result<KeyChain> new_chain(NamespaceHandle const& space) const;
 
   // The longest prefix, of at most limit_tokens tokens, that every lane has: exact to the token.
-  [[nodiscard]] Hit lookup(NamespaceHandle const& space, KeyChain const& chain, std::uint32_t limit_tokens);
-  // Slots for the chunks of a range, in every lane: refs[lane][i]. An empty ref: nothing to write there.
+  [[nodiscard]] Hit lookup(NamespaceHandle const& space, KeyChain const& chain,
+                           std::uint32_t limit_tokens);
+  // Slots for the chunks of a range, in every lane: refs[lane][i]. An empty ref: nothing to write
+  // there.
   [[nodiscard]] std::vector<std::vector<ChunkRef>> reserve(NamespaceHandle const& space,
                                                            KeyChain const& chain, ChunkRange range);
   void cancel(std::span<ChunkRef const> refs);
@@ -125,8 +132,8 @@ class Engine {
   // The view's memory must outlive the view. Errors: kInvalidArgument.
   [[nodiscard]] Result<ViewId> register_view(KvView view);
   void unregister_view(ViewId view);
-  // Errors: kInvalidArgument (unknown view, block id out of range). Items whose chunk is gone or does not fit fail
-  // alone; see finish_job().
+  // Errors: kInvalidArgument (unknown view, block id out of range). Items whose chunk is gone or
+  // does not fit fail alone; see finish_job().
   [[nodiscard]] Result<JobId> submit_store(ViewId view, std::span<StoreItem const> items);
   [[nodiscard]] Result<JobId> submit_load(ViewId view, std::span<LoadItem const> items);
   [[nodiscard]] bool poll(JobId job) const;
@@ -134,8 +141,8 @@ class Engine {
   [[nodiscard]] bool wait(JobId job, std::chrono::milliseconds timeout);
   // True when planes 0..plane of every item that did not fail have arrived. Blocks.
   [[nodiscard]] bool wait_plane(JobId job, std::uint32_t plane, std::chrono::milliseconds timeout);
-  // Drops what has not begun; when it returns no thread touches the view for this job any more. Blocks for
-  // microseconds.
+  // Drops what has not begun; when it returns no thread touches the view for this job any more.
+  // Blocks for microseconds.
   void cancel_job(JobId job);
   // Forgets a job that is done. Indices of the items that failed.
   std::vector<std::uint32_t> finish_job(JobId job);

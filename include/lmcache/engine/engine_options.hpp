@@ -8,16 +8,17 @@
 namespace lmcache {
 
 struct EngineOptions {
-  // "private": memory of this process alone. Otherwise a name (file lmcache-<uid>-<name> in `directory`)
-  // or an absolute path, shared by all processes that open the same.
+  // "private": memory of this process alone. Otherwise a name (file lmcache-<uid>-<name> in
+  // `directory`) or an absolute path, shared by all processes that open the same.
   std::string segment = "private";
   std::string directory = "/dev/shm";
   std::uint64_t capacity_bytes = 0;  // of a new segment; an existing one keeps its own
   bool keep = false;                 // false: the last process to leave cleanly removes the segment
-  std::uint64_t chunk_bytes_hint = 0;  // slot of a full chunk, so that extents hold whole ones; 0 = unknown
-  std::uint32_t max_entries = 0;       // chunks at most; 0 = by capacity
-  std::uint32_t copy_threads = 0;      // 0 = by the number of CPUs, 4 at most
-  std::uint32_t ttl_seconds = 0;       // 0 = for ever
+  std::uint64_t chunk_bytes_hint =
+      0;  // slot of a full chunk, so that extents hold whole ones; 0 = unknown
+  std::uint32_t max_entries = 0;   // chunks at most; 0 = by capacity
+  std::uint32_t copy_threads = 0;  // 0 = by the number of CPUs, 4 at most
+  std::uint32_t ttl_seconds = 0;   // 0 = for ever
   std::string eviction = "lru";
   std::string role = "engine";  // shown in status: scheduler, worker, ...
   std::string instance_id;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One thread per engine for what need not be done while a request waits: memory reserved ahead, uses applied to the
-// recency lists, the dead reaped, the expired removed.
+// One thread per engine for what need not be done while a request waits: memory reserved ahead,
+// uses applied to the recency lists, the dead reaped, the expired removed.
 #pragma once
 
 #include <condition_variable>

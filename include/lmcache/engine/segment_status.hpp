@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a segment holds, who has it mapped, and what they did, for people and dashboards; and the upkeep of segments
-// that nobody has mapped.
+// What a segment holds, who has it mapped, and what they did, for people and dashboards; and the
+// upkeep of segments that nobody has mapped.
 #pragma once
 
 #include <cstdint>
@@ -58,21 +58,23 @@ struct SegmentStatus {
   std::vector<NamespaceStatus> namespaces;
 };
 
-// Looks into a segment without joining it: nothing of it changes, not even when it is to be removed by
-// the last process to leave. Errors: kUnavailable (no such segment), kInvalidArgument (not ours).
+// Looks into a segment without joining it: nothing of it changes, not even when it is to be removed
+// by the last process to leave. Errors: kUnavailable (no such segment), kInvalidArgument (not
+// ours).
 [[nodiscard]] Result<SegmentStatus> inspect_segment(std::string const& path);
 
 struct SegmentInfo {
   std::string path;
   std::string name;
   std::uint64_t allocated_bytes = 0;
-  std::string unreadable;  // why it cannot be attached; empty = it can
+  std::string unreadable;       // why it cannot be attached; empty = it can
   std::uint32_t processes = 0;  // alive
 };
 [[nodiscard]] Result<std::vector<SegmentInfo>> list_segments(std::string const& directory);
 
 // Removes the file of a segment that no living process has mapped. False: one has.
-// A file of another layout version is removed only by `force`, since nobody can tell who has it mapped.
+// A file of another layout version is removed only by `force`, since nobody can tell who has it
+// mapped.
 enum class RemoveMode : std::uint8_t { kReadableOnly, kForce };
 [[nodiscard]] Result<bool> remove_segment(std::string const& path, RemoveMode mode);
 

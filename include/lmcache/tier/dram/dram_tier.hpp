@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The chunks of a node in its segment: found by key, leased, reserved, published, evicted.
 //
-// A chunk is reserved (a slot, its token ids written, state writing), written by whoever has the bytes, in this
-// process or another, and published in one step; from then on its bytes never change. A lease on a chunk
-// (one bit per process) keeps its slot from being evicted or reused. A reservation whose reserver and writer are
-// both dead, and the leases of the dead, are taken back by any other process (reap).
+// A chunk is reserved (a slot, its token ids written, state writing), written by whoever has the
+// bytes, in this process or another, and published in one step; from then on its bytes never
+// change. A lease on a chunk (one bit per process) keeps its slot from being evicted or reused. A
+// reservation whose reserver and writer are both dead, and the leases of the dead, are taken back
+// by any other process (reap).
 #pragma once
 
 #include <cstdint>
@@ -29,8 +30,9 @@ struct DramOptions {
   std::string name;  // segment name; empty = private to this process
   std::string directory{SegmentOptions::kDefaultDirectory};
   std::uint64_t capacity_bytes = 0;
-  std::uint64_t chunk_bytes_hint = 0;  // slot size of the creator's full chunks: extents become a multiple of it
-  std::uint32_t max_entries = 0;       // 0 = by capacity
+  std::uint64_t chunk_bytes_hint =
+      0;  // slot size of the creator's full chunks: extents become a multiple of it
+  std::uint32_t max_entries = 0;  // 0 = by capacity
   bool remove_when_unused = true;
   EvictionKind eviction = EvictionKind::kLru;
   std::uint32_t ttl_seconds = 0;  // 0 = for ever
@@ -52,7 +54,8 @@ struct DramNamespace {
   }
 };
 
-// A leased prefix: piece i covers tokens [i * chunk_tokens, min((i + 1) * chunk_tokens, prefix_tokens)).
+// A leased prefix: piece i covers tokens [i * chunk_tokens, min((i + 1) * chunk_tokens,
+// prefix_tokens)).
 struct LeasedPrefix {
   std::uint32_t prefix_tokens = 0;
   std::vector<std::vector<ChunkRef>> lanes;  // [lane][piece]
@@ -67,28 +70,30 @@ struct ChunkSlot {
   std::uint16_t lane;
 };
 
-// Thread-safe; any number of processes may have one on the same segment. No call waits longer than a lock's
-// deadline (50 ms, but for repair and reaping); none does I/O but open() and, rarely, the reservation of memory.
+// Thread-safe; any number of processes may have one on the same segment. No call waits longer than
+// a lock's deadline (50 ms, but for repair and reaping); none does I/O but open() and, rarely, the
+// reservation of memory.
 class DramTier {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<DramTier>> open(DramOptions options, Clock const& clock,
-                                                              LogHook log);
-  // Leaves the segment: gives back leases and reservations; the last one to leave removes it when asked to.
+  [[nodiscard]] static Result<std::unique_ptr<DramTier>> open(DramOptions options,
+                                                              Clock const& clock, LogHook log);
+  // Leaves the segment: gives back leases and reservations; the last one to leave removes it when
+  // asked to.
   ~DramTier();
   DramTier(DramTier&&) = delete;
 
   // Finds or makes the record. Errors: kInvalidArgument, kOutOfMemory (namespace table), kTimeout.
   [[nodiscard]] Result<void> open_namespace(DramNamespace& handle);
-  // The process that owns a lane says how many bytes a block has over all planes; before, nothing of that lane is
-  // stored. Errors: kInvalidArgument (no such lane).
+  // The process that owns a lane says how many bytes a block has over all planes; before, nothing
+  // of that lane is stored. Errors: kInvalidArgument (no such lane).
   [[nodiscard]] Result<void> declare_lane(DramNamespace& handle, std::uint32_t lane,
                                           std::uint64_t block_bytes);
   [[nodiscard]] NamespaceRecord& record(DramNamespace const& handle) const noexcept {
     return state_.namespaces.at(handle.id);
   }
 
-  // The longest prefix of at most `limit_tokens` tokens that every lane has, exact to the token; its chunks are
-  // leased until release(). Counts one look-up.
+  // The longest prefix of at most `limit_tokens` tokens that every lane has, exact to the token;
+  // its chunks are leased until release(). Counts one look-up.
   [[nodiscard]] LeasedPrefix lookup(DramNamespace const& space, KeyChain const& chain,
                                     std::uint32_t limit_tokens);
   void release(std::span<ChunkRef const> refs);
@@ -97,15 +102,16 @@ class DramTier {
     std::uint32_t first_chunk;
     std::uint32_t end_token;
   };
-  // Reserves the chunks from first_chunk on that cover the tokens up to end_token, in every lane. An empty ref says
-  // that there is nothing to write: the chunk is there, is being written, or had no room (counted).
-  [[nodiscard]] std::vector<std::vector<ChunkRef>> reserve(DramNamespace& space, KeyChain const& chain,
-                                                           TokenSpan span);
+  // Reserves the chunks from first_chunk on that cover the tokens up to end_token, in every lane.
+  // An empty ref says that there is nothing to write: the chunk is there, is being written, or had
+  // no room (counted).
+  [[nodiscard]] std::vector<std::vector<ChunkRef>> reserve(DramNamespace& space,
+                                                           KeyChain const& chain, TokenSpan span);
   // Gives a reservation back, unless somebody is writing it or it was published.
   void cancel(ChunkRef ref);
 
-  // Leases a chunk that is reserved, to write it; then publish() or abandon(), each of which ends the lease.
-  // Nothing: the reservation is gone.
+  // Leases a chunk that is reserved, to write it; then publish() or abandon(), each of which ends
+  // the lease. Nothing: the reservation is gone.
   [[nodiscard]] std::optional<ChunkSlot> begin_write(ChunkRef ref);
   void publish(ChunkRef ref);
   void abandon(ChunkRef ref);
@@ -133,7 +139,8 @@ class DramTier {
 
   // Lookup (lookup.cpp).
   [[nodiscard]] std::optional<ChunkRef> lease_key(ChunkKey const& key);
-  [[nodiscard]] bool lease_lanes(DramNamespace const& space, ChunkKey const& chain_key, LeasedPrefix& out);
+  [[nodiscard]] bool lease_lanes(DramNamespace const& space, ChunkKey const& chain_key,
+                                 LeasedPrefix& out);
   [[nodiscard]] std::uint32_t lease_partial(DramNamespace const& space, KeyChain const& chain,
                                             std::uint32_t limit_tokens, LeasedPrefix& out);
   struct PartialMatch {
@@ -174,12 +181,13 @@ class DramTier {
   SlotAllocator allocator_;
   bool joined_{false};
 
-  std::mutex pending_mutex_;              // guards the two lists below
-  std::vector<ChunkRef> touched_;         // uses not yet applied to the recency lists
-  std::vector<ChunkRef> pending_release_; // leases whose shard was locked too long
+  std::mutex pending_mutex_;               // guards the two lists below
+  std::vector<ChunkRef> touched_;          // uses not yet applied to the recency lists
+  std::vector<ChunkRef> pending_release_;  // leases whose shard was locked too long
 };
 
 // Where the token ids of a chunk lie in its slot.
-[[nodiscard]] std::span<std::uint32_t> slot_tokens(Segment const& segment, Entry const& entry) noexcept;
+[[nodiscard]] std::span<std::uint32_t> slot_tokens(Segment const& segment,
+                                                   Entry const& entry) noexcept;
 
 }  // namespace lmcache

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a segment holds, counted entry by entry; and emptying it. Both work on a segment that was attached without
-// joining it.
+// What a segment holds, counted entry by entry; and emptying it. Both work on a segment that was
+// attached without joining it.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,7 @@ struct SegmentUse {
 [[nodiscard]] Result<SegmentUse> measure_use(DramState& state);
 
 // Evicts what is not leased, of one namespace or of all. Returns how many chunks.
-[[nodiscard]] std::uint64_t clear_chunks(DramState& state, std::optional<std::uint16_t> namespace_id);
+[[nodiscard]] std::uint64_t clear_chunks(DramState& state,
+                                         std::optional<std::uint16_t> namespace_id);
 
 }  // namespace lmcache

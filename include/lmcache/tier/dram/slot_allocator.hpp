@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds a slot for a chunk, by evicting if need be. O(1) but for an extent that changes its size class.
+// Finds a slot for a chunk, by evicting if need be. O(1) but for an extent that changes its size
+// class.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +16,9 @@ class SlotAllocator {
  public:
   explicit SlotAllocator(DramState& state) noexcept : state_{state} {}
 
-  // A free entry bound to a slot of at least `size_bytes`, in no list. Its caller makes it kWriting or gives it
-  // back by put_back(). Errors: kOutOfMemory (nothing can be evicted), kInvalidArgument (larger than an extent, or
-  // too many different sizes).
+  // A free entry bound to a slot of at least `size_bytes`, in no list. Its caller makes it kWriting
+  // or gives it back by put_back(). Errors: kOutOfMemory (nothing can be evicted), kInvalidArgument
+  // (larger than an extent, or too many different sizes).
   [[nodiscard]] Result<std::uint32_t> allocate(std::uint64_t size_bytes);
   void put_back(std::uint32_t entry) noexcept;
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the DRAM tier keeps in the segment beside the index, and the views a process has of all of it.
+// What the DRAM tier keeps in the segment beside the index, and the views a process has of all of
+// it.
 //
-// Lock order: the space lock, then one shard lock (repair takes all of them, in order). Nothing is copied,
-// written to disk or called back under either.
+// Lock order: the space lock, then one shard lock (repair takes all of them, in order). Nothing is
+// copied, written to disk or called back under either.
 #pragma once
 
 #include <array>
@@ -31,8 +32,8 @@ inline constexpr std::uint32_t kMaxSizeClasses = 64;  // class 0 means "none"
 // A lookup or a reservation that cannot have a lock for this long is a miss or a dropped store.
 inline constexpr std::chrono::milliseconds kLockTimeout{50};
 
-// Chunks of one slot size. Every bound entry that is free is in `free`; every entry that is not free and has no
-// children is in `leaves`.
+// Chunks of one slot size. Every bound entry that is free is in `free`; every entry that is not
+// free and has no children is in `leaves`.
 struct SizeClass {
   std::uint64_t slot_bytes;
   RecencyHead free;
@@ -70,8 +71,8 @@ struct DramState {
 
   std::uint32_t process{kNoProcess};  // our index in the process table
   Counters* counters{nullptr};        // ours, in the process table
-  // How often this process leased each entry; the bit in Entry::leases is set while it is not 0. Guarded
-  // by the shard lock of the entry's key. Zero pages until used.
+  // How often this process leased each entry; the bit in Entry::leases is set while it is not 0.
+  // Guarded by the shard lock of the entry's key. Zero pages until used.
   struct Free {
     void operator()(void* memory) const noexcept { std::free(memory); }
   };
