@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
 
@@ -76,6 +78,28 @@ def test_endless_command_is_killed(logs):
         [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
     )
     assert execute(endless, logs / "x.log", limit_seconds=2)[0] == 124
+
+
+def test_killed_runner_leaves_nothing_behind(repository, logs):
+    sleeper = (
+        f"import os, time; open({str(logs / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    )
+    runner = (
+        "import sys, pathlib, run, stages, execute;"
+        f"run.LOGS = pathlib.Path({str(logs)!r});"
+        f"command = execute.Command([sys.executable, '-c', {sleeper!r}]);"
+        "run.STAGES = [stages.Stage('x', '', lambda: [command])];"
+        "sys.argv = ['run']; sys.exit(run.main())"
+    )
+    process = subprocess.Popen([sys.executable, "-c", runner], cwd=repository / "tests/runner")
+    pid_file = logs / "pid"
+    deadline = time.monotonic() + 30
+    while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
 
 
 def test_process_left_behind_does_not_hold_the_runner(logs):

@@ -10,6 +10,7 @@ failed (a build, say) counts as one failed test. The exit status is 0 only if no
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 
@@ -48,6 +49,7 @@ def main() -> int:
     unknown = set(names) - {stage.name for stage in STAGES}
     if unknown:
         sys.exit(f"no such stage: {', '.join(unknown)}; there are: {[s.name for s in STAGES]}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what runs, then us
     LOGS.mkdir(parents=True, exist_ok=True)
     outcomes = {}
     for stage in STAGES:
