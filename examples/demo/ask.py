@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One vLLM engine in a process of its own: asks the questions and reports each answer as a JSON line.
+"""One vLLM engine in a process of its own: asks the questions, reports answers as JSON lines.
 
-python ask.py JOB, where JOB is a JSON object (see `Job` in demo.py); the lines go to descriptor 3,
-since vLLM and its libraries write to the other two as they like.
+python ask.py JOB, where JOB is a JSON object (see `run_engine` in demo.py); the lines go to
+descriptor 3, since vLLM and its libraries write to the other two as they like.
 """
 
 from __future__ import annotations

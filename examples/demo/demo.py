@@ -5,8 +5,8 @@
     same engine         vLLM's own prefix cache is reset, so the KV comes from LMCache
     new engine process  the KV comes from the segment, which outlived the first engine
 
-and, before all that, on vLLM without LMCache, for the answers that must come out each time. Ends with
-status 1 when an answer differs.
+and, before all that, on vLLM without LMCache, for the answers that must come out each time. Ends
+with status 1 when an answer differs.
 
     python examples/demo/demo.py [--model FOLDER] [--out FOLDER]
 """
@@ -14,6 +14,7 @@ status 1 when an answer differs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -23,10 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from table import Row, print_table, rows_of
 from picture import draw
+from rich.console import Console
+from table import Row, print_table, rows_of
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -68,7 +68,7 @@ def main() -> int:
             ("a new vLLM process with LMCache", segment, [RESTART]),
         ):
             answers += run_engine(title, name, ways, arguments)
-    except EngineFailed as error:
+    except EngineFailedError as error:
         console.print(f"[red]{error}[/red]")
         return 1
     except KeyboardInterrupt:
@@ -95,7 +95,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-class EngineFailed(Exception):
+class EngineFailedError(Exception):
     """A vLLM process ended before it had answered."""
 
 
@@ -126,7 +126,7 @@ def run_engine(
                 f"{event['prompt_tokens']} prompt tokens reused"
             )
     if len(answers) != len(ways) * len(QUESTIONS):
-        raise EngineFailed(f"{title} ended early; its log is {shown(log)}")
+        raise EngineFailedError(f"{title} ended early; its log is {shown(log)}")
     return answers
 
 
@@ -177,10 +177,8 @@ def remove(segment: str) -> None:
     from lmcache import _native
     from lmcache.errors import LMCacheError
 
-    try:
+    with contextlib.suppress(LMCacheError):  # no engine may have got as far as to make it
         _native.remove_segment(_native.segment_path(segment))
-    except LMCacheError:
-        pass  # no engine got as far as to make it
 
 
 def print_answers(answers: list[dict[str, Any]]) -> None:

@@ -9,7 +9,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-
 from table import Row
 
 COLOURS = ("#8a8f98", "#2a7de1", "#1aa179")
