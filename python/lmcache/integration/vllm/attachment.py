@@ -32,15 +32,16 @@ class Attachment:
     geometry: EngineGeometry
     namespace: _native.Namespace
 
-    def open_namespace(self, lora: str, salt: str) -> _native.Namespace:
-        """Return the namespace of an adapter and a salt; makes its record when it is the first to
-        ask.
+    def open_namespace(self, lora: str, salt: str, epoch: str) -> _native.Namespace:
+        """Return the namespace of an adapter and a salt, made on the spot if it is new.
+
+        `epoch` sets an engine apart whose weights may no longer be those in the files.
         """
         from lmcache import _native
 
         if len(salt) > _LONGEST_SALT:
             salt = "sha256:" + hashlib.sha256(salt.encode()).hexdigest()
-        return self.engine.open_namespace(self.geometry.namespace(_native, lora, salt))
+        return self.engine.open_namespace(self.geometry.namespace(_native, lora, salt, epoch))
 
 
 def read_config(vllm_config: Any) -> LMCacheConfig:

@@ -69,9 +69,9 @@ class EngineGeometry:
         return self.block_bytes * self.chunk_blocks
 
     def namespace(
-        self, native: _NativeTypes, lora: str = "", salt: str = ""
+        self, native: _NativeTypes, lora: str = "", salt: str = "", epoch: str = ""
     ) -> _native.NamespaceSpec:
-        """Return the namespace of this KV, for an adapter and a cache salt."""
+        """Return the namespace of this KV, for an adapter, a cache salt and an epoch."""
         group = native.KvGroup(self.block_tokens, [self.page_bytes] * self.total_layers)
         return native.NamespaceSpec(
             model=self.identity.name,
@@ -81,7 +81,7 @@ class EngineGeometry:
             world_size=self.lanes,
             lora=lora,
             salt=salt,
-            extra=self.identity.extra,
+            extra=self.identity.extra + epoch,
         )
 
 

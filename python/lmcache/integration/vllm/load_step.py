@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vllm.lmcache")
 
-# Past its deadline a load may still write into blocks, so the step cannot go on; after so many
-# deadlines the engine is taken for broken.
-_DEADLINES = 6
-
 Item = tuple[int, int, list[int]]  # slot, first block of the chunk, block ids
 
 
@@ -77,16 +73,12 @@ class LoadStep:
         return job
 
     def wait_plane(self, plane: int) -> None:
-        """Wait until planes 0..`plane` have arrived."""
-        if not self._streaming:
+        """Wait until planes 0..`plane` have arrived, or until it is clear that they will not."""
+        job = self._streaming
+        if not job or self._engine.wait_plane(job, plane, self._deadline_ms):
             return
-        for _ in range(_DEADLINES):
-            if self._engine.wait_plane(self._streaming, plane, self._deadline_ms):
-                return
-            if self._engine.poll(self._streaming):
-                return  # over without having arrived: `end` says what failed
-            self._complain()
-        raise TimeoutError(f"plane {plane} did not arrive")
+        if not self._engine.poll(job):
+            self._cancel(job)
 
     def end(self) -> set[int]:
         """Wait for everything; return the blocks that hold nothing of use."""
@@ -95,18 +87,18 @@ class LoadStep:
             for index in self._engine.finish(job):
                 self._bad.update(items[index][2])
         self._jobs.clear()
+        self._streaming = 0
         self.seconds = time.perf_counter() - self._began
         return self._bad
 
     def _wait(self, job: int) -> None:
-        for _ in range(_DEADLINES):
-            if self._engine.wait(job, self._deadline_ms):
-                return
-            self._complain()
-        raise TimeoutError("a load did not end")
+        if not self._engine.wait(job, self._deadline_ms):
+            self._cancel(job)
 
-    def _complain(self) -> None:
-        log.warning("LMCache: a load takes longer than %.0f s", self._deadline_s)
+    def _cancel(self, job: int) -> None:
+        """Drop what has not arrived. No block is written to any more when this returns."""
+        log.warning("LMCache: a load took over %.0f s, recomputing the rest", self._deadline_s)
+        self._engine.cancel_job(job)
 
     @property
     def _deadline_ms(self) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ class Namespaces:
         self._attachment = attachment
         self._open: OrderedDict[tuple[str, str], _native.Namespace] = OrderedDict()
         self._adapters: dict[tuple[str, str], str] = {}
+        self._epoch = ""
 
     def of(self, request: Any) -> _native.Namespace | None:
         """Return the namespace of a request; None until every rank has said how large its blocks
@@ -38,7 +40,7 @@ class Namespaces:
         lane_bytes = engine.lane_block_bytes(self._attachment.namespace)
         if 0 in lane_bytes:
             return None
-        namespace = self._attachment.open_namespace(*key)
+        namespace = self._attachment.open_namespace(*key, self._epoch)
         for lane, block_bytes in enumerate(lane_bytes):
             engine.declare_lane(namespace, lane, block_bytes)
         self._open[key] = namespace
@@ -46,9 +48,16 @@ class Namespaces:
             self._open.popitem(last=False)
         return namespace
 
-    def all(self) -> list[_native.Namespace]:
-        """Return every namespace that was used lately."""
-        return list(self._open.values())
+    def renew(self) -> list[_native.Namespace]:
+        """Use other namespaces from now on, which no other engine has; return those used so far.
+
+        For weights that were replaced in memory: what names them still says what the files hold.
+        """
+        used = list(self._open.values())
+        self._open.clear()
+        self._adapters.clear()
+        self._epoch = f" epoch {uuid.uuid4().hex}"
+        return used
 
     def _adapter(self, lora: Any) -> str:
         """Name an adapter by its name and its weights; these are read once, unless it says that it

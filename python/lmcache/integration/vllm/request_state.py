@@ -21,12 +21,12 @@ class RequestState:
     __slots__ = (
         "_appended",
         "asked_tokens",
-        "awaits_lookup",
         "hit",
         "load_from",
         "load_tokens",
         "namespace",
         "next_chunk",
+        "outdated",
         "prompt",
         "request",
         "tail_stored",
@@ -46,7 +46,7 @@ class RequestState:
         self.next_chunk = 0  # the first one that is neither found nor planned to be stored
         self.tail_stored = False
         # After a reset of the cache nothing of it is stored until it starts anew.
-        self.awaits_lookup = False
+        self.outdated = False
         self._appended = 0
         for item in sorted(
             request.mm_features, key=lambda feature: int(feature.mm_position.offset)

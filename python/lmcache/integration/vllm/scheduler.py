@@ -92,8 +92,6 @@ class SchedulerHalf:
         state = self._state(request)
         if state is None:
             return 0
-        if state.awaits_lookup:
-            state.awaits_lookup, state.next_chunk, state.tail_stored = False, 0, False
         state.hash_new_tokens()
         limit = int(request.num_tokens) - 1
         state.asked_tokens = max(0, limit - computed_tokens)
@@ -130,6 +128,8 @@ class SchedulerHalf:
         """Return what is known of a request, None for one that is left alone."""
         request_id = str(request.request_id)
         state = self._states.get(request_id)
+        if state is not None and state.outdated:
+            state = None
         if state is not None or request_id in self._untouched:
             return state
         namespace = self._namespaces.of(request) if is_cacheable(request) else None
@@ -234,7 +234,7 @@ class SchedulerHalf:
             if scheduled > 1:
                 plan.prefill_tokens += scheduled
             state = self._states.get(request_id)
-            if state is None or self._off or state.awaits_lookup:
+            if state is None or self._off or state.outdated:
                 continue
             end = self._stores.storable(state, computed[request_id] + scheduled, fenced=fenced)
             if self._stores.is_new(state, end):
@@ -285,8 +285,8 @@ class SchedulerHalf:
             self._ledger.cancel_all()
             for state in self._states.values():
                 state.release_hit()
-                state.awaits_lookup = True
-            removed = sum(self._engine.clear(namespace.id) for namespace in self._namespaces.all())
+                state.outdated = True
+            removed = sum(self._engine.clear(namespace) for namespace in self._namespaces.renew())
         except Exception as error:
             self.give_up("clearing the cache", error)
             return False

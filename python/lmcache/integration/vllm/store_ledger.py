@@ -77,8 +77,7 @@ class StoreLedger:
                 self._open[request_id] = [entry for entry in entries if entry[0] not in dead]
 
     def cancel_all(self) -> None:
-        """Give every reservation back: nothing written from now on may be published."""
+        """Give back what no worker has begun to write; what one has is still watched."""
         refs = [ref for entries in self._open.values() for ref, _ in entries]
-        self._open.clear()
         if refs:
             self._engine.cancel(refs)

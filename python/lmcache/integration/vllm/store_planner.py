@@ -59,7 +59,7 @@ class StorePlanner:
         """Plan what could not be stored while the request ran: what a fence held back, the end of
         an answer.
         """
-        if state.awaits_lookup:
+        if state.outdated:
             return []
         known = min(state.confirmed_tokens(), len(blocks) * self._geometry.block_tokens)
         if self._answers:

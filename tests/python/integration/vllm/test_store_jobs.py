@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stores of one rank, by request."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("vllm", reason="step plans are vLLM's metadata")
+
+from lmcache.integration.vllm.step_plan import StorePlan  # noqa: E402
+from lmcache.integration.vllm.store_jobs import StoreJobs  # noqa: E402
+
+
+class Jobs:
+    """An engine whose jobs end when the test says so."""
+
+    def __init__(self):
+        self.submitted, self.cancelled, self.dropped = [], [], []
+        self.over: set[int] = set()
+        self.failed: dict[int, list[int]] = {}
+
+    def submit_store(self, view, items):
+        self.submitted.append((view, items))
+        return len(self.submitted)
+
+    def poll(self, job):
+        return job in self.over
+
+    def wait(self, job, timeout_ms):
+        return job in self.over
+
+    def cancel_job(self, job):
+        self.dropped.append(job)
+        self.over.add(job)
+        self.failed[job] = [0]
+
+    def finish(self, job):
+        return self.failed.get(job, [])
+
+    def cancel(self, refs):
+        self.cancelled += refs
+
+
+def plan(request_id, *refs, confirmed=False):
+    lanes = [[0] * len(refs), list(refs)]
+    return StorePlan(request_id, lanes, [[i] for i in range(len(refs))], confirmed)
+
+
+@pytest.fixture
+def engine():
+    return Jobs()
+
+
+@pytest.fixture
+def jobs(engine):
+    return StoreJobs(engine, lane=1)
+
+
+def test_only_what_is_reserved_for_this_rank_is_stored(engine, jobs):
+    jobs.start(7, plan("r", 11, 0, 13), spoilt=False)
+    assert engine.submitted == [(7, [(11, [0]), (13, [2])])]
+    jobs.start(7, plan("r", 0), spoilt=False)
+    assert len(engine.submitted) == 1
+
+
+def test_a_request_has_ended_when_all_its_jobs_have(engine, jobs):
+    assert jobs.ended("r")
+    jobs.start(7, plan("r", 1), spoilt=False)
+    jobs.start(7, plan("r", 2), spoilt=False)
+    engine.over.add(1)
+    assert not jobs.ended("r")
+    engine.over.add(2)
+    assert jobs.ended("r")
+    assert jobs.take_counts() == (2, 0)
+    assert jobs.take_counts() == (0, 0)
+
+
+def test_spoilt_chunks_are_given_back(engine, jobs):
+    jobs.start(7, plan("r", 1, 2), spoilt=True)
+    assert engine.cancelled == [1, 2]
+    assert engine.submitted == []
+    assert jobs.ended("r")
+    assert jobs.take_counts() == (0, 2)
+
+
+def test_settling_drops_what_takes_too_long(engine, jobs):
+    jobs.start(7, plan("a", 1), spoilt=False)
+    jobs.start(7, plan("b", 2), spoilt=False)
+    engine.over.add(1)
+    jobs.settle_all(0.01)
+    assert engine.dropped == [2]
+    assert jobs.ended("a")
+    assert jobs.ended("b")
+    assert jobs.take_counts() == (1, 1)
+
+
+def test_reap_forgets_what_is_over(engine, jobs):
+    jobs.start(7, plan("a", 1), spoilt=False)
+    engine.over.add(1)
+    jobs.reap()
+    assert jobs.take_counts() == (1, 0)
