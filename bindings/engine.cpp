@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine_binding.hpp"
 
-#include <pybind11/functional.h>
 #include <pybind11/stl.h>
+#include <pybind11/typing.h>
 
+#include <algorithm>
 #include <chrono>
 #include <limits>
 #include <string>
+#include <tuple>
 
 #include <lmcache/layout/kv_view.hpp>
 
@@ -37,21 +39,11 @@ std::vector<ChunkRef> unpacked(Refs const& refs) {
   return out;
 }
 
-// Called from any thread of ours, none of which holds the GIL; drops lines once the interpreter is going.
-LogHook python_log(py::function hook) {
-  auto shared = std::shared_ptr<py::function>{new py::function{std::move(hook)}, [](py::function* held) {
-                                                py::gil_scoped_acquire const acquire;
-                                                delete held;
-                                              }};
-  return [shared](LogLevel level, std::string_view message) {
-    if (Py_IsInitialized() == 0) return;
-    py::gil_scoped_acquire const acquire;
-    try {
-      (*shared)(static_cast<int>(level), std::string{message});
-    } catch (py::error_already_set& error) {
-      error.discard_as_unraisable("lmcache log hook");
-    }
-  };
+// The C++ step of a binding: conversions before and after it hold the GIL.
+template <class Call>
+auto without_gil(Call&& call) {
+  py::gil_scoped_release const release;
+  return call();
 }
 
 std::chrono::milliseconds milliseconds(std::int64_t timeout_ms) {
@@ -60,19 +52,24 @@ std::chrono::milliseconds milliseconds(std::int64_t timeout_ms) {
 
 }  // namespace
 
-Engine& EngineHolder::get() const {
-  if (!engine) {
-    py::object const closed = py::module_::import("lmcache.errors").attr("ClosedError");
-    PyErr_SetString(closed.ptr(), "the engine is closed");
+std::shared_ptr<Engine> EngineHolder::get() const {
+  if (!engine_) {
+    py::object const error = py::module_::import("lmcache.errors").attr("ClosedError");
+    PyErr_SetString(error.ptr(), "the engine is closed");
     throw py::error_already_set();
   }
-  return *engine;
+  return engine_;
 }
 
 void EngineHolder::close() {
-  auto going = std::move(engine);
-  py::gil_scoped_release const release;
-  going.reset();
+  auto going = std::move(engine_);
+  if (!going) return;
+  {
+    // Its threads may be waiting for the GIL, and it waits for them.
+    py::gil_scoped_release const release;
+    going.reset();
+  }
+  log_->drain();
 }
 
 void bind_engine(py::module_& module) {
@@ -94,22 +91,29 @@ void bind_engine(py::module_& module) {
                                   .instance_id = std::move(instance_id)};
            }),
            py::kw_only(), "segment"_a = "private", "capacity_bytes"_a, "keep"_a = false,
-           "chunk_bytes_hint"_a = 0, "role"_a = "engine", "instance_id"_a = "", "copy_threads"_a = 0,
-           "ttl_seconds"_a = 0, "eviction"_a = "lru", "directory"_a = "/dev/shm", "max_entries"_a = 0);
+           "chunk_bytes_hint"_a = 0, "role"_a = "engine", "instance_id"_a = "",
+           "copy_threads"_a = 0, "ttl_seconds"_a = 0, "eviction"_a = "lru",
+           "directory"_a = "/dev/shm", "max_entries"_a = 0);
 
   py::class_<NamespaceHandle>(module, "Namespace", "A namespace that an engine has open.")
       .def_readonly("id", &NamespaceHandle::id)
       .def_readonly("lanes", &NamespaceHandle::lanes)
       .def_readonly("chunk_tokens", &NamespaceHandle::chunk_tokens)
       .def_property_readonly("root", [](NamespaceHandle const& space) {
-        return py::bytes{reinterpret_cast<char const*>(space.root.bytes.data()), space.root.bytes.size()};
+        return py::bytes{reinterpret_cast<char const*>(space.root.bytes.data()),
+                         space.root.bytes.size()};
       });
 
-  py::class_<HitHolder>(module, "Hit", "A lease on the chunks of a prefix; ends by release() or with the object.")
-      .def_property_readonly("prefix_tokens", [](HitHolder const& hit) { return hit.hit.prefix_tokens(); })
-      .def_property_readonly("chunk_count", [](HitHolder const& hit) { return hit.hit.chunk_count(); })
+  py::class_<HitHolder>(module, "Hit",
+                        "A lease on the chunks of a prefix; ends by release() or with the object.")
+      .def_property_readonly("prefix_tokens",
+                             [](HitHolder const& hit) { return hit.hit.prefix_tokens(); })
+      .def_property_readonly("chunk_count",
+                             [](HitHolder const& hit) { return hit.hit.chunk_count(); })
       .def(
-          "refs", [](HitHolder const& hit, std::uint32_t lane) { return packed(hit.hit.refs(lane)); }, "lane"_a)
+          "refs",
+          [](HitHolder const& hit, std::uint32_t lane) { return packed(hit.hit.refs(lane)); },
+          "lane"_a)
       .def("release", &HitHolder::release)
       .def("__enter__", [](py::object self) { return self; })
       .def("__exit__", [](HitHolder& hit, py::args const&) { hit.release(); });
@@ -118,78 +122,95 @@ void bind_engine(py::module_& module) {
       module, "Engine", "One process's view of a node's cache; see lmcache/engine/engine.hpp.");
   engine.def_static(
       "open",
-      [](EngineOptions options, py::function log) {
-        auto hook = python_log(std::move(log));
-        py::gil_scoped_release const release;
-        auto opened = Engine::open(std::move(options), std::move(hook));
-        py::gil_scoped_acquire const acquire;
-        auto holder = std::make_shared<EngineHolder>();
-        holder->engine = unwrap(std::move(opened));
-        return holder;
+      [](EngineOptions options, py::typing::Callable<void(int, std::string)> log) {
+        auto const lines = std::make_shared<LogQueue>(std::move(log));
+        auto opened = without_gil([&] { return Engine::open(std::move(options), lines->hook()); });
+        lines->drain();
+        return std::make_shared<EngineHolder>(std::shared_ptr{unwrap(std::move(opened))}, lines);
       },
-      "options"_a, "log"_a);
+      "options"_a, "log"_a, "log(level, text): the numbers of the module logging.");
   engine.def("close", &EngineHolder::close);
-  engine.def_property_readonly("closed", [](EngineHolder const& self) { return self.engine == nullptr; });
+  engine.def_property_readonly("closed", &EngineHolder::closed);
   engine.def(
       "open_namespace",
       [](EngineHolder& self, NamespaceRequest const& request) {
-        return unwrap(self.get().open_namespace(request.spec, request.geometry));
+        auto const target = self.get();
+        return unwrap(
+            without_gil([&] { return target->open_namespace(request.spec, request.geometry); }));
       },
       "spec"_a);
   engine.def(
       "declare_lane",
-      [](EngineHolder& self, NamespaceHandle const& space, std::uint32_t lane, std::uint64_t block_bytes) {
-        unwrap(self.get().declare_lane(space, lane, block_bytes));
-      },
+      [](EngineHolder& self, NamespaceHandle const& space, std::uint32_t lane,
+         std::uint64_t block_bytes) { unwrap(self.get()->declare_lane(space, lane, block_bytes)); },
       "namespace"_a, "lane"_a, "block_bytes"_a);
   engine.def(
       "lane_block_bytes",
-      [](EngineHolder& self, NamespaceHandle const& space) { return self.get().lane_block_bytes(space); },
+      [](EngineHolder& self, NamespaceHandle const& space) {
+        return self.get()->lane_block_bytes(space);
+      },
       "namespace"_a);
   engine.def(
       "new_prompt",
-      [](EngineHolder& self, NamespaceHandle const& space) { return unwrap(self.get().new_chain(space)); },
+      [](EngineHolder& self, NamespaceHandle const& space) {
+        return unwrap(self.get()->new_chain(space));
+      },
       "namespace"_a);
   engine.def(
       "lookup",
-      [](std::shared_ptr<EngineHolder> const& self, NamespaceHandle const& space, KeyChain const& prompt,
-         std::int64_t limit_tokens) {
-        auto& target = self->get();
+      [](std::shared_ptr<EngineHolder> const& self, NamespaceHandle const& space,
+         KeyChain const& prompt, std::int64_t limit_tokens) {
+        auto const target = self->get();
         auto const limit = limit_tokens < 0 ? std::numeric_limits<std::uint32_t>::max()
                                             : static_cast<std::uint32_t>(limit_tokens);
-        py::gil_scoped_release const release;
-        return HitHolder{self, target.lookup(space, prompt, limit)};
+        return HitHolder{self, without_gil([&] { return target->lookup(space, prompt, limit); })};
       },
       "namespace"_a, "prompt"_a, "limit_tokens"_a = -1);
   engine.def(
       "reserve",
       [](EngineHolder& self, NamespaceHandle const& space, KeyChain const& prompt,
          std::uint32_t first_chunk, std::uint32_t end_token) {
-        auto& target = self.get();
-        py::gil_scoped_release const release;
-        auto const lanes =
-            target.reserve(space, prompt, {.first_chunk = first_chunk, .end_token = end_token});
+        auto const target = self.get();
+        auto const lanes = without_gil([&] {
+          return target->reserve(space, prompt,
+                                 {.first_chunk = first_chunk, .end_token = end_token});
+        });
         std::vector<Refs> out;
         for (auto const& lane : lanes) out.push_back(packed(lane));
         return out;
       },
       "namespace"_a, "prompt"_a, "first_chunk"_a, "end_token"_a);
   engine.def(
-      "cancel", [](EngineHolder& self, Refs const& refs) { self.get().cancel(unpacked(refs)); }, "refs"_a);
+      "cancel",
+      [](EngineHolder& self, Refs const& refs) {
+        auto const target = self.get();
+        without_gil([&] { target->cancel(unpacked(refs)); });
+      },
+      "refs"_a);
   engine.def(
       "is_ready",
-      [](EngineHolder& self, std::uint64_t ref) { return self.get().is_ready(ChunkRef::unpack(ref)); },
+      [](EngineHolder& self, std::uint64_t ref) {
+        return self.get()->is_ready(ChunkRef::unpack(ref));
+      },
       "ref"_a);
   engine.def(
       "clear",
-      [](EngineHolder& self, std::optional<NamespaceHandle> const& space) { return self.get().clear(space); },
-      "namespace"_a = py::none(), py::call_guard<py::gil_scoped_release>());
-  engine.def("stats", [](EngineHolder& self) { return to_dict(self.get().counters()); });
-  engine.def("status", [](EngineHolder& self) { return to_dict(unwrap(self.get().status())); });
+      [](EngineHolder& self, std::optional<NamespaceHandle> const& space) {
+        auto const target = self.get();
+        return without_gil([&] { return target->clear(space); });
+      },
+      "namespace"_a = py::none());
+  engine.def("stats", [](EngineHolder& self) { return to_dict(self.get()->counters()); });
+  engine.def("status", [](EngineHolder& self) {
+    auto const target = self.get();
+    return to_dict(unwrap(without_gil([&] { return target->status(); })));
+  });
   bind_transfers(engine);
 }
 
 void bind_transfers(py::class_<EngineHolder, std::shared_ptr<EngineHolder>>& engine) {
+  using StoreTuple = std::tuple<std::uint64_t, std::vector<std::uint32_t>>;
+  using LoadTuple = std::tuple<std::uint64_t, std::uint32_t, std::vector<std::uint32_t>>;
   engine.def(
       "register_view",
       [](EngineHolder& self,
@@ -201,71 +222,64 @@ void bind_transfers(py::class_<EngineHolder, std::shared_ptr<EngineHolder>>& eng
                                  .block_stride_bytes = stride,
                                  .page_bytes = page});
         }
-        return unwrap(self.get().register_view(std::move(view)));
+        return unwrap(self.get()->register_view(std::move(view)));
       },
       "planes"_a, "num_blocks"_a, "group_block_tokens"_a,
       "planes: (address, block stride in bytes, page bytes). The memory must outlive the view.");
   engine.def(
-      "unregister_view", [](EngineHolder& self, ViewId view) { self.get().unregister_view(view); },
+      "unregister_view", [](EngineHolder& self, ViewId view) { self.get()->unregister_view(view); },
       "view"_a);
   engine.def(
       "submit_store",
-      [](EngineHolder& self, ViewId view,
-         std::vector<std::tuple<std::uint64_t, std::vector<std::uint32_t>>> items) {
+      [](EngineHolder& self, ViewId view, std::vector<StoreTuple> items) {
         std::vector<StoreItem> list;
+        list.reserve(items.size());
         for (auto& [ref, blocks] : items) {
           list.push_back({.ref = ChunkRef::unpack(ref), .blocks = std::move(blocks)});
         }
-        auto& target = self.get();
-        py::gil_scoped_release const release;
-        auto job = target.submit_store(view, list);
-        py::gil_scoped_acquire const acquire;
-        return unwrap(std::move(job));
+        auto const target = self.get();
+        return unwrap(without_gil([&] { return target->submit_store(view, list); }));
       },
-      "view"_a, "items"_a, "items: (ref, block ids that hold the chunk). Never blocks on the copy.");
+      "view"_a, "items"_a,
+      "items: (ref, block ids that hold the chunk). Never blocks on the copy.");
   engine.def(
       "submit_load",
-      [](EngineHolder& self, ViewId view,
-         std::vector<std::tuple<std::uint64_t, std::uint32_t, std::vector<std::uint32_t>>> items) {
+      [](EngineHolder& self, ViewId view, std::vector<LoadTuple> items) {
         std::vector<LoadItem> list;
+        list.reserve(items.size());
         for (auto& [ref, first, blocks] : items) {
-          list.push_back({.ref = ChunkRef::unpack(ref), .first_block = first, .blocks = std::move(blocks)});
+          list.push_back(
+              {.ref = ChunkRef::unpack(ref), .first_block = first, .blocks = std::move(blocks)});
         }
-        auto& target = self.get();
-        py::gil_scoped_release const release;
-        auto job = target.submit_load(view, list);
-        py::gil_scoped_acquire const acquire;
-        return unwrap(std::move(job));
+        auto const target = self.get();
+        return unwrap(without_gil([&] { return target->submit_load(view, list); }));
       },
       "view"_a, "items"_a, "items: (ref, first block inside the chunk, destination block ids).");
-  engine.def(
-      "poll", [](EngineHolder& self, JobId job) { return self.get().poll(job); }, "job"_a);
+  engine.def("poll", [](EngineHolder& self, JobId job) { return self.get()->poll(job); }, "job"_a);
   engine.def(
       "wait",
       [](EngineHolder& self, JobId job, std::int64_t timeout_ms) {
-        auto& target = self.get();
-        py::gil_scoped_release const release;
-        return target.wait(job, milliseconds(timeout_ms));
+        auto const target = self.get();
+        return without_gil([&] { return target->wait(job, milliseconds(timeout_ms)); });
       },
       "job"_a, "timeout_ms"_a, "True when done, False at the deadline.");
   engine.def(
       "wait_plane",
       [](EngineHolder& self, JobId job, std::uint32_t plane, std::int64_t timeout_ms) {
-        auto& target = self.get();
-        py::gil_scoped_release const release;
-        return target.wait_plane(job, plane, milliseconds(timeout_ms));
+        auto const target = self.get();
+        return without_gil(
+            [&] { return target->wait_plane(job, plane, milliseconds(timeout_ms)); });
       },
       "job"_a, "plane"_a, "timeout_ms"_a, "True when planes 0..plane have arrived.");
   engine.def(
       "cancel_job",
       [](EngineHolder& self, JobId job) {
-        auto& target = self.get();
-        py::gil_scoped_release const release;
-        target.cancel_job(job);
+        auto const target = self.get();
+        without_gil([&] { target->cancel_job(job); });
       },
       "job"_a, "Drops what has not begun; afterwards no thread touches the view for this job.");
   engine.def(
-      "finish", [](EngineHolder& self, JobId job) { return self.get().finish_job(job); }, "job"_a,
+      "finish", [](EngineHolder& self, JobId job) { return self.get()->finish_job(job); }, "job"_a,
       "Forgets a job that is done; returns the indices of the items that failed.");
 }
 

@@ -9,30 +9,44 @@
 
 #include <lmcache/engine/engine.hpp>
 
+#include "log_queue.hpp"
+
 namespace lmcache::bindings {
 
 namespace py = pybind11;
 
-struct EngineHolder {
-  std::unique_ptr<Engine> engine;
+// A call that is under way in another thread keeps the engine until it returns, close() or not.
+class EngineHolder {
+ public:
+  EngineHolder(std::shared_ptr<Engine> engine, std::shared_ptr<LogQueue> log)
+      : engine_{std::move(engine)}, log_{std::move(log)} {}
+  ~EngineHolder() { close(); }
+  EngineHolder(EngineHolder&&) = delete;
 
   // Raises lmcache.errors.ClosedError after close().
-  [[nodiscard]] Engine& get() const;
+  [[nodiscard]] std::shared_ptr<Engine> get() const;
+  [[nodiscard]] bool closed() const noexcept { return engine_ == nullptr; }
   void close();
+
+ private:
+  std::shared_ptr<Engine> engine_;
+  std::shared_ptr<LogQueue> log_;
 };
 
-// A hit keeps its engine's holder, so that a lease released after close() finds out that it is too late.
+// A hit keeps its engine's holder, so that a lease released after close() finds out that it is too
+// late.
 struct HitHolder {
   std::shared_ptr<EngineHolder> owner;
   Hit hit;
 
   void release() {
-    if (owner->engine) hit.release();
+    if (!owner->closed()) hit.release();
   }
-  HitHolder(std::shared_ptr<EngineHolder> held, Hit leased) : owner{std::move(held)}, hit{std::move(leased)} {}
+  HitHolder(std::shared_ptr<EngineHolder> held, Hit leased)
+      : owner{std::move(held)}, hit{std::move(leased)} {}
   HitHolder(HitHolder&&) = default;
   ~HitHolder() {
-    if (owner && !owner->engine) hit.forget();
+    if (owner && owner->closed()) hit.forget();
   }
 };
 

@@ -37,7 +37,8 @@ void bind_geometry(py::module_& module) {
       .def_readonly("plane_bytes", &KvGroup::plane_bytes)
       .def_readonly("layer_names", &KvGroup::layer_names);
 
-  py::class_<KvGeometry>(module, "KvGeometry", "What a KV cache is made of: declared, never guessed.")
+  py::class_<KvGeometry>(module, "KvGeometry",
+                         "What a KV cache is made of: declared, never guessed.")
       .def(py::init([](std::string dtype, std::string layout, std::vector<KvGroup> groups,
                        std::string details) {
              KvGeometry geometry{.dtype = std::move(dtype),
@@ -54,8 +55,9 @@ void bind_geometry(py::module_& module) {
       .def_readonly("details", &KvGeometry::details)
       .def("describe", [](KvGeometry const& geometry) { return describe(geometry); });
 
-  py::class_<NamespaceRequest>(module, "NamespaceSpec",
-                               "What makes KV interchangeable or not; see lmcache/key/namespace_spec.hpp.")
+  py::class_<NamespaceRequest>(
+      module, "NamespaceSpec",
+      "What makes KV interchangeable or not; see lmcache/key/namespace_spec.hpp.")
       .def(py::init([](std::string model, std::string revision, KvGeometry geometry,
                        std::uint32_t chunk_tokens, std::uint32_t world_size, std::string lora,
                        std::string salt, std::string extra) {
@@ -69,11 +71,11 @@ void bind_geometry(py::module_& module) {
                                                .salt = std::move(salt),
                                                .extra = std::move(extra)},
                                       .geometry = std::move(geometry)};
-             unwrap(validate(request.spec));
+             static_cast<void>(root_of(request));  // validates
              return request;
            }),
-           "model"_a, "revision"_a, "geometry"_a, "chunk_tokens"_a, "world_size"_a = 1, "lora"_a = "",
-           "salt"_a = "", "extra"_a = "")
+           "model"_a, "revision"_a, "geometry"_a, "chunk_tokens"_a, "world_size"_a = 1,
+           "lora"_a = "", "salt"_a = "", "extra"_a = "")
       .def(
           "root",
           [](NamespaceRequest const& request) {

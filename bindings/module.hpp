@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One function per file of bindings; module.cpp calls them in an order in which every type is known before it is
-// used in a signature.
+// One function per file of bindings; module.cpp calls them in an order in which every type is known
+// before it is used in a signature.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -32,8 +32,9 @@ ChunkKey key_of(py::bytes const& bytes, char const* what) {
 }  // namespace
 
 void bind_prompt(py::module_& module) {
-  py::class_<KeyChain>(module, "Prompt",
-                       "Token ids of one request and the keys of their chunks, each token hashed once.")
+  py::class_<KeyChain>(
+      module, "Prompt",
+      "Token ids of one request and the keys of their chunks, each token hashed once.")
       .def(py::init([](py::bytes const& root, std::uint32_t chunk_tokens) {
              return unwrap(KeyChain::create(key_of(root, "root"), chunk_tokens));
            }),
@@ -50,7 +51,8 @@ void bind_prompt(py::module_& module) {
           "tokens"_a, "Appends ids: a sequence of int or a 1-D integer array.")
       .def(
           "add_item",
-          [](KeyChain& chain, std::uint32_t offset, std::uint32_t length, py::bytes const& item_hash) {
+          [](KeyChain& chain, std::uint32_t offset, std::uint32_t length,
+             py::bytes const& item_hash) {
             unwrap(chain.add_item({.first_token = offset,
                                    .tokens = length,
                                    .item_hash = key_of(item_hash, "item_hash")}));
@@ -63,7 +65,8 @@ void bind_prompt(py::module_& module) {
       .def(
           "key",
           [](KeyChain const& chain, std::uint32_t chunk) {
-            if (chunk >= chain.chunk_count()) throw py::index_error("chunk " + std::to_string(chunk));
+            if (chunk >= chain.chunk_count())
+              throw py::index_error("chunk " + std::to_string(chunk));
             auto const& key = chain.keys()[chunk];
             return py::bytes{reinterpret_cast<char const*>(key.bytes.data()), key.bytes.size()};
           },

@@ -14,11 +14,10 @@ namespace lmcache::bindings {
 namespace py = pybind11;
 using namespace py::literals;
 
-py::dict to_dict(CountersSnapshot const& counters) {
-  py::dict out;
-  counters.for_each([&](std::string_view name, std::uint64_t value) {
-    out[py::str{std::string{name}}] = value;
-  });
+Counts to_dict(CountersSnapshot const& counters) {
+  Counts out;
+  counters.for_each(
+      [&](std::string_view name, std::uint64_t value) { out[py::str{std::string{name}}] = value; });
   return out;
 }
 
@@ -45,19 +44,19 @@ py::dict to_dict(NamespaceStatus const& space) {
 
 }  // namespace
 
-py::dict to_dict(SegmentStatus const& status) {
+StatusDict to_dict(SegmentStatus const& status) {
   py::list processes;
   for (auto const& process : status.processes) processes.append(to_dict(process));
   py::list spaces;
   for (auto const& space : status.namespaces) spaces.append(to_dict(space));
-  py::dict out("path"_a = status.path, "created_unix_s"_a = status.created_unix_s,
-               "capacity_bytes"_a = status.capacity_bytes,
-               "reserved_bytes"_a = status.reserved_bytes, "used_bytes"_a = status.used_bytes,
-               "entries"_a = status.entries, "ready"_a = status.ready, "writing"_a = status.writing,
-               "free_slots"_a = status.free_slots, "bound_slots"_a = status.bound_slots,
-               "leased"_a = status.leased, "max_entries"_a = status.max_entries,
-               "extent_bytes"_a = status.extent_bytes,
-               "repaired_locks"_a = status.repaired_locks);
+  StatusDict out("path"_a = status.path, "created_unix_s"_a = status.created_unix_s,
+                 "capacity_bytes"_a = status.capacity_bytes,
+                 "reserved_bytes"_a = status.reserved_bytes, "used_bytes"_a = status.used_bytes,
+                 "entries"_a = status.entries, "ready"_a = status.ready,
+                 "writing"_a = status.writing, "free_slots"_a = status.free_slots,
+                 "bound_slots"_a = status.bound_slots, "leased"_a = status.leased,
+                 "max_entries"_a = status.max_entries, "extent_bytes"_a = status.extent_bytes,
+                 "repaired_locks"_a = status.repaired_locks);
   out["remove_when_unused"] = status.remove_when_unused;
   out["total"] = to_dict(status.total);
   out["lookup_ns"] = to_dict(status.lookup_ns);
@@ -88,11 +87,11 @@ void bind_segments(py::module_& module) {
   module.def(
       "list_segments",
       [](std::string const& directory) {
-        py::list out;
+        py::typing::List<StatusDict> out;
         for (auto const& info : unwrap(list_segments(directory))) {
-          out.append(py::dict("path"_a = info.path, "name"_a = info.name,
-                              "allocated_bytes"_a = info.allocated_bytes,
-                              "unreadable"_a = info.unreadable, "processes"_a = info.processes));
+          out.append(StatusDict("path"_a = info.path, "name"_a = info.name,
+                                "allocated_bytes"_a = info.allocated_bytes,
+                                "unreadable"_a = info.unreadable, "processes"_a = info.processes));
         }
         return out;
       },
@@ -102,7 +101,8 @@ void bind_segments(py::module_& module) {
       [](std::string const& path, bool force) {
         return unwrap(remove_segment(path, force ? RemoveMode::kForce : RemoveMode::kReadableOnly));
       },
-      "path"_a, "force"_a = false, "Removes a segment that no living process has mapped; False: one has.");
+      "path"_a, "force"_a = false,
+      "Removes a segment that no living process has mapped; False: one has.");
   module.def(
       "clear_segment",
       [](std::string const& path, std::optional<std::string> const& model) {

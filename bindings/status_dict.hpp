@@ -3,12 +3,16 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <pybind11/typing.h>
 
 #include <lmcache/engine/segment_status.hpp>
 
 namespace lmcache::bindings {
 
-[[nodiscard]] pybind11::dict to_dict(CountersSnapshot const& counters);
-[[nodiscard]] pybind11::dict to_dict(SegmentStatus const& status);
+using Counts = pybind11::typing::Dict<pybind11::str, pybind11::int_>;
+using StatusDict = pybind11::typing::Dict<pybind11::str, pybind11::object>;
+
+[[nodiscard]] Counts to_dict(CountersSnapshot const& counters);
+[[nodiscard]] StatusDict to_dict(SegmentStatus const& status);
 
 }  // namespace lmcache::bindings

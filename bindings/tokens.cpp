@@ -43,8 +43,8 @@ std::vector<std::uint32_t> from_buffer(py::buffer const& buffer) {
   out.reserve(static_cast<std::size_t>(info.shape[0]));
   if (!append<std::int32_t>(out, info) && !append<std::int64_t>(out, info) &&
       !append<std::uint32_t>(out, info) && !append<std::uint64_t>(out, info)) {
-    throw py::type_error("token ids must be 32- or 64-bit integers, got items of format '" + info.format +
-                         "'");
+    throw py::type_error("token ids must be 32- or 64-bit integers, got items of format '" +
+                         info.format + "'");
   }
   return out;
 }
