@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+# Made by tests/support/native_stub.py. Change the bindings, not this file.
+"""
+The native library of lmcache. Use the classes of the package lmcache instead.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import typing
+
+__all__: list[str] = [
+    "Engine",
+    "EngineOptions",
+    "Hit",
+    "KvGeometry",
+    "KvGroup",
+    "Namespace",
+    "NamespaceSpec",
+    "Prompt",
+    "clear_segment",
+    "inspect_segment",
+    "list_segments",
+    "remove_segment",
+    "segment_path",
+]
+
+class KvGroup:
+    """
+    Layers that share a block table.
+    """
+    def __init__(
+        self,
+        block_tokens: int,
+        plane_bytes: collections.abc.Sequence[int],
+        window_tokens: int = 0,
+        layer_names: collections.abc.Sequence[str] = [],
+    ) -> None:
+        """
+        plane_bytes: bytes of one block's page, per plane; window_tokens: 0 = full attention.
+        """
+    @property
+    def block_tokens(self) -> int: ...
+    @property
+    def layer_names(self) -> list[str]: ...
+    @property
+    def plane_bytes(self) -> list[int]: ...
+    @property
+    def window_tokens(self) -> int: ...
+
+class KvGeometry:
+    """
+    What a KV cache is made of: declared, never guessed.
+    """
+    def __init__(
+        self, dtype: str, layout: str, groups: collections.abc.Sequence[KvGroup], details: str = ""
+    ) -> None: ...
+    def describe(self) -> str: ...
+    @property
+    def details(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def groups(self) -> list[KvGroup]: ...
+    @property
+    def layout(self) -> str: ...
+
+class NamespaceSpec:
+    """
+    What makes KV interchangeable or not; see lmcache/key/namespace_spec.hpp.
+    """
+    def __init__(
+        self,
+        model: str,
+        revision: str,
+        geometry: KvGeometry,
+        chunk_tokens: int,
+        world_size: int = 1,
+        lora: str = "",
+        salt: str = "",
+        extra: str = "",
+    ) -> None: ...
+    def root(self) -> bytes:
+        """
+        32 bytes: what every chain of keys of the namespace begins with.
+        """
+
+class Prompt:
+    """
+    Token ids of one request and the keys of their chunks, each token hashed once.
+    """
+    def __init__(self, root: bytes, chunk_tokens: int) -> None: ...
+    def add_item(self, offset: int, length: int, item_hash: bytes) -> None:
+        """
+        A multimodal item over tokens [offset, offset + length), before these are appended.
+        """
+    def append(self, tokens: typing.Any) -> None:
+        """
+        Appends ids: a sequence of int or a 1-D integer array.
+        """
+    def key(self, chunk: int) -> bytes: ...
+    def tail_key(self, chunk: int, end_token: int) -> bytes: ...
+    @property
+    def chunk_count(self) -> int: ...
+    @property
+    def chunk_tokens(self) -> int: ...
+    @property
+    def token_count(self) -> int: ...
+
+class EngineOptions:
+    """
+    See lmcache/engine/engine_options.hpp.
+    """
+    def __init__(
+        self,
+        *,
+        segment: str = "private",
+        capacity_bytes: int,
+        keep: bool = False,
+        chunk_bytes_hint: int = 0,
+        role: str = "engine",
+        instance_id: str = "",
+        copy_threads: int = 0,
+        ttl_seconds: int = 0,
+        eviction: str = "lru",
+        directory: str = "/dev/shm",
+        max_entries: int = 0,
+    ) -> None: ...
+
+class Namespace:
+    """
+    A namespace that an engine has open.
+    """
+    @property
+    def chunk_tokens(self) -> int: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def lanes(self) -> int: ...
+    @property
+    def root(self) -> bytes: ...
+
+class Hit:
+    """
+    A lease on the chunks of a prefix; ends by release() or with the object.
+    """
+    def __enter__(self) -> Hit: ...
+    def __exit__(self, *args: object) -> None: ...
+    def refs(self, lane: int) -> list[int]: ...
+    def release(self) -> None: ...
+    @property
+    def chunk_count(self) -> int: ...
+    @property
+    def prefix_tokens(self) -> int: ...
+
+class Engine:
+    """
+    One process's view of a node's cache; see lmcache/engine/engine.hpp.
+    """
+    @staticmethod
+    def open(options: EngineOptions, log: collections.abc.Callable[[int, str], None]) -> Engine:
+        """
+        log(level, text): the numbers of the module logging.
+        """
+    def cancel(self, refs: collections.abc.Sequence[int]) -> None: ...
+    def cancel_job(self, job: int) -> None:
+        """
+        Drops what has not begun; afterwards no thread touches the view for this job.
+        """
+    def clear(self, namespace: Namespace | None = None) -> int: ...
+    def close(self) -> None: ...
+    def declare_lane(self, namespace: Namespace, lane: int, block_bytes: int) -> None: ...
+    def finish(self, job: int) -> list[int]:
+        """
+        Forgets a job that is done; returns the indices of the items that failed.
+        """
+    def is_ready(self, ref: int) -> bool: ...
+    def lane_block_bytes(self, namespace: Namespace) -> list[int]: ...
+    def lookup(self, namespace: Namespace, prompt: Prompt, limit_tokens: int = -1) -> Hit: ...
+    def new_prompt(self, namespace: Namespace) -> Prompt: ...
+    def open_namespace(self, spec: NamespaceSpec) -> Namespace: ...
+    def poll(self, job: int) -> bool: ...
+    def register_view(
+        self,
+        planes: collections.abc.Sequence[tuple[int, int, int]],
+        num_blocks: int,
+        group_block_tokens: int,
+    ) -> int:
+        """
+        planes: (address, block stride in bytes, page bytes). The memory must outlive the view.
+        """
+    def reserve(
+        self, namespace: Namespace, prompt: Prompt, first_chunk: int, end_token: int
+    ) -> list[list[int]]: ...
+    def stats(self) -> dict[str, int]: ...
+    def status(self) -> dict[str, typing.Any]: ...
+    def submit_load(
+        self,
+        view: int,
+        items: collections.abc.Sequence[tuple[int, int, collections.abc.Sequence[int]]],
+    ) -> int:
+        """
+        items: (ref, first block inside the chunk, destination block ids).
+        """
+    def submit_store(
+        self, view: int, items: collections.abc.Sequence[tuple[int, collections.abc.Sequence[int]]]
+    ) -> int:
+        """
+        items: (ref, block ids that hold the chunk). Never blocks on the copy.
+        """
+    def unregister_view(self, view: int) -> None: ...
+    def wait(self, job: int, timeout_ms: int) -> bool:
+        """
+        True when done, False at the deadline.
+        """
+    def wait_plane(self, job: int, plane: int, timeout_ms: int) -> bool:
+        """
+        True when planes 0..plane have arrived.
+        """
+    @property
+    def closed(self) -> bool: ...
+
+def clear_segment(path: str, model: str | None = None) -> int:
+    """
+    Evicts every chunk that nobody leases; returns how many.
+    """
+
+def inspect_segment(path: str) -> dict[str, typing.Any]:
+    """
+    The status of a segment, without joining it.
+    """
+
+def list_segments(directory: str = "/dev/shm") -> list[dict[str, typing.Any]]:
+    """
+    The segments of this user.
+    """
+
+def remove_segment(path: str, force: bool = False) -> bool:
+    """
+    Removes a segment that no living process has mapped; False: one has.
+    """
+
+def segment_path(name: str, directory: str = "/dev/shm") -> str:
+    """
+    The file of the segment of that name of this user.
+    """
+
+__version__: str = "0.1.0"
