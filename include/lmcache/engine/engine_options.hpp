@@ -21,7 +21,7 @@ struct EngineOptions {
   std::uint32_t ttl_seconds = 0;   // 0 = for ever
   std::string eviction = "lru";
   std::string role = "engine";  // shown in status: scheduler, worker, ...
-  std::string instance_id;
+  std::string instance_id{};
 };
 
 }  // namespace lmcache

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the cache costs and saves in a real vLLM, as ratios in one run.
+
+Two engines are up at the same time, one without LMCache and one with it, and take turns on the same
+prompts, in changing order, so that a machine whose speed drifts slows both. A third engine is
+started later on the same segment. Every ratio is the median over the rounds of the ratio within a
+round.
+
+    native cold   vLLM computes the whole prompt           ours cold   the same, nothing cached
+    native hit    vLLM's own prefix cache has the prompt   ours warm   vLLM's cache is emptied: KV
+                                                                       comes from DRAM
+    restart       a new process asks what the other one stored
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmcache.bench.vllm_process import Answer, VllmProcess
+
+WARM_UP_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class VllmBench:
+    """What to measure. The model's context must hold `prompt_tokens` and `decode_tokens`."""
+
+    model: str
+    dtype: str
+    rounds: int
+    prompt_tokens: int
+    decode_tokens: int
+    segment: str
+    segment_gb: float
+    vocabulary: int
+    log_folder: Path
+
+
+@dataclass
+class Samples:
+    """Answers by kind, one per round."""
+
+    native_cold: list[Answer] = field(default_factory=list)
+    native_hit: list[Answer] = field(default_factory=list)
+    cold: list[Answer] = field(default_factory=list)
+    warm: list[Answer] = field(default_factory=list)
+    restart: list[Answer] = field(default_factory=list)
+
+
+def measure(bench: VllmBench, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run everything and return the figures of `lmcache bench vllm --json`. Takes minutes."""
+    draw = random.Random(0)
+    prompts = [
+        [draw.randrange(10, bench.vocabulary) for _ in range(bench.prompt_tokens)]
+        for _ in range(bench.rounds)
+    ]
+    samples = Samples()
+    with ExitStack() as stack:
+        say("starting vLLM twice: without LMCache, and with it")
+        native = stack.enter_context(_start(bench, None, "native"))
+        ours = stack.enter_context(_start(bench, bench.segment, "lmcache"))
+        for engine in (native, ours):
+            engine.wait_ready()
+            _warm_up(engine, bench)
+        for number, prompt in enumerate(prompts):
+            _round(native, ours, prompt, bench.decode_tokens, number % 2 == 0, samples)
+            say(f"round {number + 1} of {bench.rounds}: {_line(samples)}")
+    say("starting vLLM anew on the same segment")
+    with _start(bench, bench.segment, "restart") as fresh:
+        fresh.wait_ready()
+        _warm_up(fresh, bench)
+        for prompt in prompts:
+            samples.restart.append(fresh.run(prompt, bench.decode_tokens))
+    return figures(samples)
+
+
+def _start(bench: VllmBench, segment: str | None, name: str) -> VllmProcess:
+    config = segment and {"segment": segment, "max_local_cpu_size": bench.segment_gb}
+    options = {
+        "model": bench.model,
+        "dtype": bench.dtype,
+        "max_model_len": bench.prompt_tokens + bench.decode_tokens + 64,
+        "lmcache_config": config,
+    }
+    return VllmProcess(options, bench.log_folder / f"{name}.log")
+
+
+def _warm_up(engine: VllmProcess, bench: VllmBench) -> None:
+    """Run what is slow only once: a prompt of full length, its hit, and some decoding."""
+    prompt = [10 + position % 7 for position in range(bench.prompt_tokens)]
+    for _ in range(2):
+        engine.run(prompt, 8)
+        engine.reset()
+    engine.run(prompt[:WARM_UP_TOKENS], 8)
+    engine.reset()
+
+
+def _round(
+    native: VllmProcess,
+    ours: VllmProcess,
+    prompt: list[int],
+    decode_tokens: int,
+    native_first: bool,
+    samples: Samples,
+) -> None:
+    """Take one sample of each kind, the two engines in turn."""
+
+    def run_native(keep: list[Answer]) -> None:
+        keep.append(native.run(prompt, decode_tokens))
+
+    def run_ours(keep: list[Answer]) -> None:
+        keep.append(ours.run(prompt, decode_tokens))
+
+    def pair(left: list[Answer], right: list[Answer]) -> None:
+        if native_first:
+            run_native(left)
+            run_ours(right)
+        else:
+            run_ours(right)
+            run_native(left)
+
+    native.reset()
+    ours.reset()
+    pair(samples.native_cold, samples.cold)
+    ours.reset()  # the native engine keeps its own: that is the hit to compare with
+    pair(samples.native_hit, samples.warm)
+
+
+def figures(samples: Samples) -> dict[str, Any]:
+    """Return the keys of `lmcache bench vllm --json`: seconds, and ratios."""
+
+    def ttft(answers: list[Answer]) -> float:
+        return round(statistics.median(answer.ttft_s for answer in answers), 6)
+
+    def ratio(ours: list[float], native: list[float]) -> float:
+        pairs = zip(ours, native, strict=True)
+        return round(statistics.median(a / b for a, b in pairs), 4)
+
+    everything = (samples.native_hit, samples.cold, samples.warm, samples.restart)
+    identical = all(
+        answer.token_ids == right.token_ids
+        for answers in everything
+        for answer, right in zip(answers, samples.native_cold, strict=True)
+    )
+    return {
+        "ttft_native_cold": ttft(samples.native_cold),
+        "ttft_native_hit": ttft(samples.native_hit),
+        "ttft_cold": ttft(samples.cold),
+        "ttft_warm": ttft(samples.warm),
+        "ttft_restart": ttft(samples.restart),
+        "warm_over_native_hit": ratio(
+            [answer.ttft_s for answer in samples.warm],
+            [answer.ttft_s for answer in samples.native_hit],
+        ),
+        "cold_overhead": ratio(
+            [answer.ttft_s for answer in samples.cold],
+            [answer.ttft_s for answer in samples.native_cold],
+        ),
+        # The decode steps right after a cold prefill: its chunks are being stored meanwhile.
+        "tpot_overhead": ratio(
+            [answer.tpot_s for answer in samples.cold],
+            [answer.tpot_s for answer in samples.native_cold],
+        ),
+        "identical": identical,
+        "rounds": len(samples.cold),
+        "prompt_tokens": samples.cold[0].prompt_tokens,
+        "reused_tokens_warm": min(answer.cached_tokens for answer in samples.warm),
+        "reused_tokens_restart": min(answer.cached_tokens for answer in samples.restart),
+        "reused_tokens_native_hit": min(answer.cached_tokens for answer in samples.native_hit),
+    }
+
+
+def _line(samples: Samples) -> str:
+    return (
+        f"cold {samples.native_cold[-1].ttft_s:.3f} s without, "
+        f"{samples.cold[-1].ttft_s:.3f} s with; "
+        f"hit {samples.native_hit[-1].ttft_s:.3f} s in vLLM's own cache, "
+        f"{samples.warm[-1].ttft_s:.3f} s from DRAM"
+    )

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vLLM processes that `lmcache bench vllm` measures, seen from here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmcache.errors import UnavailableError
+
+# One process with everything in it, on CPU: what is measured is the engine, not its IPC.
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Times in seconds after the request was added."""
+
+    token_times_s: list[float]
+    token_ids: list[int]
+    prompt_tokens: int
+    cached_tokens: int
+
+    @property
+    def ttft_s(self) -> float:
+        """Time to first token."""
+        return self.token_times_s[0]
+
+    @property
+    def tpot_s(self) -> float:
+        """Time per output token after the first."""
+        return (self.token_times_s[-1] - self.token_times_s[0]) / (len(self.token_times_s) - 1)
+
+
+class VllmProcess:
+    """A vLLM engine that answers one request at a time. Ends with the `with` block."""
+
+    def __init__(self, options: dict[str, Any], log: Path) -> None:
+        reader, writer = os.pipe()
+        module = "lmcache.integration.vllm.bench_engine"
+        # A shell gives the pipe the number 3, whatever it is here.
+        shell = f'exec "$0" -m {module} "$1" 3>&{writer}'
+        environment = {**os.environ, **_ENVIRONMENT}
+        for name in ("VLLM_ENABLE_LMCACHE", "ENABLE_LMCACHE", "LMCACHE_CONFIG_FILE"):
+            environment.pop(name, None)
+        with log.open("w") as output:
+            self._process = subprocess.Popen(
+                ["sh", "-c", shell, sys.executable, json.dumps(options)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(writer,),
+                env=environment,
+                text=True,
+            )
+        os.close(writer)
+        self._answers = os.fdopen(reader)
+        self._log = log
+
+    def __enter__(self) -> VllmProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait_ready(self) -> None:
+        """Block until the engine is up. Raises UnavailableError when it does not come up."""
+        self._read()
+
+    def run(self, prompt: list[int], tokens: int) -> Answer:
+        """Run one greedy request of exactly so many output tokens."""
+        answer = self._ask({"do": "run", "prompt": prompt, "tokens": tokens})
+        return Answer(
+            token_times_s=answer["token_times_s"],
+            token_ids=answer["token_ids"],
+            prompt_tokens=answer["prompt_tokens"],
+            cached_tokens=answer["cached_tokens"],
+        )
+
+    def reset(self) -> None:
+        """Empty vLLM's own prefix cache."""
+        self._ask({"do": "reset"})
+
+    def close(self) -> None:
+        """End the process and wait for it."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._answers.close()
+
+    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # said by _read, with the log's name
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        line = self._answers.readline()
+        if not line:
+            raise UnavailableError(f"vLLM ended early; its log is {self._log}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
