@@ -37,7 +37,7 @@ std::optional<std::uint64_t> running_since(std::int32_t pid) noexcept {
 }
 
 std::uint64_t own_pid_namespace() noexcept {
-  struct stat info {};
+  struct stat info{};
   return ::stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
 }
 

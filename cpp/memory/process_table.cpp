@@ -16,7 +16,7 @@ namespace {
 constexpr off_t kLockBase = off_t{1} << 60;
 
 struct flock byte_lock(std::uint32_t index, short type) {
-  struct flock lock {};
+  struct flock lock{};
   lock.l_type = type;
   lock.l_whence = SEEK_SET;
   lock.l_start = kLockBase + index;
@@ -39,8 +39,8 @@ Result<std::uint32_t> ProcessTable::claim(Claim const& claim) {
   for (std::uint32_t index = 0; index < kMaxProcesses; ++index) {
     auto& record = records_[index];
     if (record.attached.load(std::memory_order_relaxed) != 0) continue;
-    // An open-file-description lock belongs to this mapping of the segment, not to the process: two engines
-    // in one process do not undo each other's.
+    // An open-file-description lock belongs to this mapping of the segment, not to the process: two
+    // engines in one process do not undo each other's.
     auto lock = byte_lock(index, F_WRLCK);
     if (::fcntl(fd_, F_OFD_SETLK, &lock) != 0) continue;  // a forked child of a dead owner holds it
     record.pid = ::getpid();

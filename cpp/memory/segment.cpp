@@ -49,18 +49,21 @@ Result<FileLayout> plan(SegmentOptions const& options) {
   return layout;
 }
 
-// The whole capacity must be there when we start, not when the last chunk arrives: a tmpfs that is too
-// small is reported here, with numbers.
+// The whole capacity must be there when we start, not when the last chunk arrives: a tmpfs that is
+// too small is reported here, with numbers.
 Result<void> check_space(std::string const& path, std::uint64_t file_bytes) {
   std::string const directory = path.substr(0, path.find_last_of('/'));
   LMC_TRY_ASSIGN(auto const available, free_bytes(directory));
   if (file_bytes <= available) return {};
-  auto const megabytes = [](std::uint64_t bytes) { return std::to_string(bytes / 1'000'000) + " MB"; };
-  return Error{ErrorCode::kOutOfMemory,
-               directory + " has " + megabytes(available) + " free, the segment needs " +
-                   megabytes(file_bytes) +
-                   ": lower max_local_cpu_size, or enlarge it (mount -o remount,size=..., docker run "
-                   "--shm-size=...)"};
+  auto const megabytes = [](std::uint64_t bytes) {
+    return std::to_string(bytes / 1'000'000) + " MB";
+  };
+  return Error{
+      ErrorCode::kOutOfMemory,
+      directory + " has " + megabytes(available) + " free, the segment needs " +
+          megabytes(file_bytes) +
+          ": lower max_local_cpu_size, or enlarge it (mount -o remount,size=..., docker run "
+          "--shm-size=...)"};
 }
 
 }  // namespace
@@ -70,11 +73,12 @@ Segment::~Segment() {
 }
 
 Result<void> Segment::map(std::uint64_t file_bytes) {
-  void* const address = ::mmap(nullptr, file_bytes, PROT_READ | PROT_WRITE,
-                               MAP_SHARED | MAP_NORESERVE, fd_.get(), 0);
+  void* const address =
+      ::mmap(nullptr, file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_.get(), 0);
   if (address == MAP_FAILED) {
     return Error{ErrorCode::kOutOfMemory,
-                 "cannot map " + std::to_string(file_bytes) + " bytes: " + std::strerror(errno), errno};
+                 "cannot map " + std::to_string(file_bytes) + " bytes: " + std::strerror(errno),
+                 errno};
   }
   header_ = static_cast<SegmentHeader*>(address);
   mapped_bytes_ = file_bytes;
@@ -133,7 +137,7 @@ Result<std::unique_ptr<Segment>> Segment::attach(std::string const& path) {
   // Read, not mapped: a truncated or foreign file must give an error, not a SIGBUS.
   SegmentHeader const* header = nullptr;
   alignas(SegmentHeader) std::array<std::byte, sizeof(SegmentHeader)> raw;
-  struct stat info {};
+  struct stat info{};
   if (::fstat(segment->fd_.get(), &info) != 0) return Error{ErrorCode::kIo, "fstat", errno};
   auto const file_bytes = static_cast<std::uint64_t>(info.st_size);
   bool const read_whole =
@@ -144,8 +148,9 @@ Result<std::unique_ptr<Segment>> Segment::attach(std::string const& path) {
   }
   if (header->layout_version != kSegmentLayoutVersion) {
     return Error{ErrorCode::kInvalidArgument,
-                 "segment " + path + " has layout version " + std::to_string(header->layout_version) +
-                     ", this build reads version " + std::to_string(kSegmentLayoutVersion) +
+                 "segment " + path + " has layout version " +
+                     std::to_string(header->layout_version) + ", this build reads version " +
+                     std::to_string(kSegmentLayoutVersion) +
                      ": remove it with the version that made it, or choose another segment name",
                  kSegmentLayoutMismatch};
   }
@@ -213,8 +218,9 @@ void Segment::populate_extent(std::uint32_t extent) noexcept {
 }
 
 void Segment::unlink() noexcept {
-  struct stat named {}, ours {};
-  if (path_.empty() || ::lstat(path_.c_str(), &named) != 0 || ::fstat(fd_.get(), &ours) != 0) return;
+  struct stat named{}, ours{};
+  if (path_.empty() || ::lstat(path_.c_str(), &named) != 0 || ::fstat(fd_.get(), &ours) != 0)
+    return;
   if (named.st_ino == ours.st_ino && named.st_dev == ours.st_dev) ::unlink(path_.c_str());
 }
 

@@ -47,14 +47,14 @@ Result<UniqueFd> open_segment_file(std::string const& path) {
     int const saved = errno;
     auto const code = saved == ENOENT ? ErrorCode::kUnavailable : ErrorCode::kInvalidArgument;
     std::string hint;
-    struct stat owner {};
+    struct stat owner{};
     if (saved == EACCES && ::lstat(path.c_str(), &owner) == 0) {
       hint = "; it belongs to user " + std::to_string(owner.st_uid) + ", we are user " +
              std::to_string(geteuid());
     }
     return Error{code, "cannot open segment " + path + ": " + std::strerror(saved) + hint, saved};
   }
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd.get(), &info) != 0) return Error{ErrorCode::kIo, "fstat " + path, errno};
   if (!S_ISREG(info.st_mode)) {
     return Error{ErrorCode::kInvalidArgument, "segment " + path + " is not a regular file"};
@@ -74,7 +74,8 @@ Result<UniqueFd> open_segment_file(std::string const& path) {
 
 Result<UniqueFd> make_private_file() {
   UniqueFd fd{::memfd_create("lmcache", MFD_CLOEXEC)};
-  if (!fd) return Error{ErrorCode::kIo, std::string{"memfd_create: "} + std::strerror(errno), errno};
+  if (!fd)
+    return Error{ErrorCode::kIo, std::string{"memfd_create: "} + std::strerror(errno), errno};
   return fd;
 }
 
@@ -91,18 +92,23 @@ Result<UniqueFd> publish_segment_file(std::string const& path, std::uint64_t fil
     fd = UniqueFd{::open(temporary.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600)};
   }
   if (!fd) {
-    return Error{ErrorCode::kIo, "cannot make segment " + path + ": " + std::strerror(errno), errno};
+    return Error{ErrorCode::kIo, "cannot make segment " + path + ": " + std::strerror(errno),
+                 errno};
   }
   auto const finish = [&]() -> Result<void> {
-    if (::fchmod(fd.get(), 0600) != 0 || ::ftruncate(fd.get(), static_cast<off_t>(file_bytes)) != 0) {
-      return Error{ErrorCode::kIo, "cannot size segment " + path + ": " + std::strerror(errno), errno};
+    if (::fchmod(fd.get(), 0600) != 0 ||
+        ::ftruncate(fd.get(), static_cast<off_t>(file_bytes)) != 0) {
+      return Error{ErrorCode::kIo, "cannot size segment " + path + ": " + std::strerror(errno),
+                   errno};
     }
     LMC_TRY(fill(fd.get()));
     std::string const source =
         temporary.empty() ? "/proc/self/fd/" + std::to_string(fd.get()) : temporary;
     if (::linkat(AT_FDCWD, source.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
-      if (errno == EEXIST) return Error{ErrorCode::kCancelled, "segment " + path + " exists", EEXIST};
-      return Error{ErrorCode::kIo, "cannot name segment " + path + ": " + std::strerror(errno), errno};
+      if (errno == EEXIST)
+        return Error{ErrorCode::kCancelled, "segment " + path + " exists", EEXIST};
+      return Error{ErrorCode::kIo, "cannot name segment " + path + ": " + std::strerror(errno),
+                   errno};
     }
     return {};
   };
@@ -113,7 +119,7 @@ Result<UniqueFd> publish_segment_file(std::string const& path, std::uint64_t fil
 }
 
 Result<std::uint64_t> free_bytes(std::string const& directory) {
-  struct statvfs info {};
+  struct statvfs info{};
   if (::statvfs(directory.c_str(), &info) != 0) {
     return Error{ErrorCode::kIo, "cannot use " + directory + ": " + std::strerror(errno), errno};
   }
@@ -124,8 +130,8 @@ Result<void> reserve_bytes(int fd, std::uint64_t offset, std::uint64_t size_byte
   while (::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(size_bytes)) != 0) {
     if (errno == EINTR) continue;
     return Error{ErrorCode::kOutOfMemory,
-                 "no room for " + std::to_string(size_bytes) + " bytes in the file system of the segment: " +
-                     std::strerror(errno),
+                 "no room for " + std::to_string(size_bytes) +
+                     " bytes in the file system of the segment: " + std::strerror(errno),
                  errno};
   }
   return {};
@@ -142,7 +148,7 @@ Result<std::vector<SegmentFileInfo>> list_segment_files(std::string const& direc
     std::string_view const name{item->d_name};
     if (!name.starts_with(prefix)) continue;
     std::string path = directory + "/" + item->d_name;
-    struct stat info {};
+    struct stat info{};
     if (::lstat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
     files.push_back({std::move(path), std::string{name.substr(prefix.size())},
                      static_cast<std::uint64_t>(info.st_blocks) * 512});

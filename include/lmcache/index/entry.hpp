@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The index record of one chunk of one lane, in shared memory.
 //
-// An entry is bound to a slot for as long as the slot's extent belongs to its size class; a free entry waits
-// with its slot for the next chunk of that size. What is guarded by what:
-//   key, state, generation, leases, hash_next   the lock of the key's shard; they are changed only while the
-//                                               space lock is held too, except leases and kWriting -> kReady
+// An entry is bound to a slot for as long as the slot's extent belongs to its size class; a free
+// entry waits with its slot for the next chunk of that size. What is guarded by what:
+//   key, state, generation, leases, hash_next   the lock of the key's shard; they are changed only
+//   while the
+//                                               space lock is held too, except leases and kWriting
+//                                               -> kReady
 //   everything else                             the space lock
-// `state` is the truth that repair starts from: it is written before an entry is linked anywhere and is set to
-// kFree before it is unlinked. `generation` grows each time an entry becomes free, so a ChunkRef to what was
-// there before never matches again.
+// `state` is the truth that repair starts from: it is written before an entry is linked anywhere
+// and is set to kFree before it is unlinked. `generation` grows each time an entry becomes free, so
+// a ChunkRef to what was there before never matches again.
 #pragma once
 
 #include <array>
@@ -24,10 +26,12 @@ namespace lmcache {
 
 enum class EntryState : std::uint8_t { kFree, kWriting, kReady };
 
-// What an entry holds. Only prefix chunks are linked into the tree; the others are found by key alone.
+// What an entry holds. Only prefix chunks are linked into the tree; the others are found by key
+// alone.
 enum class EntryKind : std::uint8_t { kPrefixChunk, kOpaque };
 
-inline constexpr std::uint8_t kAtRoot = 1;    // first chunk of its namespace: has no parent and is no orphan
+inline constexpr std::uint8_t kAtRoot =
+    1;  // first chunk of its namespace: has no parent and is no orphan
 inline constexpr std::uint8_t kHasMedia = 2;  // multimodal items in it: reusable as a whole only
 inline constexpr std::uint64_t kUnbound = ~std::uint64_t{0};
 inline constexpr std::uint8_t kNoProcess = 0xff;
@@ -35,20 +39,22 @@ inline constexpr std::uint8_t kNoProcess = 0xff;
 struct alignas(64) Entry {
   // First line: all that a lookup by key reads.
   std::array<std::atomic<std::uint64_t>, 4> key_words;
-  std::atomic<std::uint64_t> leases;  // bit i: process i of the process table reads or writes the slot
+  std::atomic<std::uint64_t>
+      leases;  // bit i: process i of the process table reads or writes the slot
   std::atomic<std::uint32_t> generation;
   std::atomic<std::uint32_t> hash_next;
   std::uint64_t payload_offset;  // kUnbound: no slot
   std::atomic<EntryState> state;
   EntryKind kind;
-  std::uint8_t writer;     // process that reserved it, while kWriting
-  std::uint8_t flags;      // kAtRoot, kHasMedia
+  std::uint8_t writer;  // process that reserved it, while kWriting
+  std::uint8_t flags;   // kAtRoot, kHasMedia
   std::uint32_t valid_tokens;
 
   // Second line: structure.
   std::uint32_t expires_unix_s;  // 0 = never
-  std::uint32_t parent;          // entry of the chunk before, same lane; kNoEntry at the root or when it is gone
-  std::uint32_t first_child;     // most recent first
+  std::uint32_t
+      parent;  // entry of the chunk before, same lane; kNoEntry at the root or when it is gone
+  std::uint32_t first_child;  // most recent first
   std::uint32_t next_sibling;
   std::uint32_t previous_sibling;
   std::uint32_t child_count;
@@ -72,7 +78,8 @@ struct alignas(64) Entry {
   }
   void set_key(ChunkKey const& key) noexcept {
     for (std::size_t i = 0; i < key_words.size(); ++i) {
-      key_words[i].store(load_le<std::uint64_t>(key.bytes.data() + 8 * i), std::memory_order_relaxed);
+      key_words[i].store(load_le<std::uint64_t>(key.bytes.data() + 8 * i),
+                         std::memory_order_relaxed);
     }
   }
   [[nodiscard]] bool has_key(ChunkKey const& key) const noexcept {

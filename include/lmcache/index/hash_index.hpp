@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Finds entries by key: hash chains, a lock per shard.
 //
-// Invariants: a bucket's chain holds exactly the entries that are not free and whose key falls into it; a shard
-// owns the buckets whose number ends in its own. Whoever finds that a shard's owner died rebuilds that shard's
-// chains from the entries' states and goes on.
+// Invariants: a bucket's chain holds exactly the entries that are not free and whose key falls into
+// it; a shard owns the buckets whose number ends in its own. Whoever finds that a shard's owner
+// died rebuilds that shard's chains from the entries' states and goes on.
 #pragma once
 
 #include <array>
@@ -31,8 +31,8 @@ struct ShardTable {
   std::atomic<std::uint64_t> repaired;
 };
 
-// A view of the table in a segment; cheap to copy. Thread-safe and process-safe by the shard locks; calls that
-// take a Guard need the one of the key's shard.
+// A view of the table in a segment; cheap to copy. Thread-safe and process-safe by the shard locks;
+// calls that take a Guard need the one of the key's shard.
 class HashIndex {
  public:
   struct Regions {
@@ -45,7 +45,8 @@ class HashIndex {
   [[nodiscard]] Result<void> initialise();
 
   // Errors: kTimeout.
-  [[nodiscard]] Result<RobustGuard> lock(ChunkKey const& key, std::chrono::milliseconds timeout) const;
+  [[nodiscard]] Result<RobustGuard> lock(ChunkKey const& key,
+                                         std::chrono::milliseconds timeout) const;
   [[nodiscard]] Result<RobustGuard> lock_shard(std::uint32_t shard,
                                                std::chrono::milliseconds timeout) const;
   [[nodiscard]] static std::uint32_t shard_of(ChunkKey const& key) noexcept {
@@ -56,8 +57,8 @@ class HashIndex {
   void insert(std::uint32_t index) const noexcept;
   void erase(std::uint32_t index) const noexcept;
 
-  // Hints for a batch of finds: the bucket first, some keys later the entry that its chain begins with.
-  // No lock needed: a stale hint costs a cache miss and nothing else.
+  // Hints for a batch of finds: the bucket first, some keys later the entry that its chain begins
+  // with. No lock needed: a stale hint costs a cache miss and nothing else.
   void prefetch_bucket(ChunkKey const& key) const noexcept;
   void prefetch_entry(ChunkKey const& key) const noexcept;
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who has the segment mapped. A process's index here is its bit in every lease mask.
 //
-// A record is claimed and released under the segment's space lock. A process counts as dead when its pid is
-// gone, is a zombie, or was given to another process (start time differs); across pid namespaces (two
-// containers that share /dev/shm), when the kernel has dropped its lock on the record's byte of the file.
+// A record is claimed and released under the segment's space lock. A process counts as dead when
+// its pid is gone, is a zombie, or was given to another process (start time differs); across pid
+// namespaces (two containers that share /dev/shm), when the kernel has dropped its lock on the
+// record's byte of the file.
 #pragma once
 
 #include <array>
@@ -53,7 +54,9 @@ class ProcessTable {
   // Blocks on a read of /proc only.
   [[nodiscard]] bool alive(std::uint32_t index) const noexcept;
   [[nodiscard]] std::uint32_t attached_count() const noexcept;
-  [[nodiscard]] ProcessRecord& record(std::uint32_t index) const noexcept { return records_[index]; }
+  [[nodiscard]] ProcessRecord& record(std::uint32_t index) const noexcept {
+    return records_[index];
+  }
 
   [[nodiscard]] static constexpr std::size_t region_bytes() noexcept {
     return sizeof(ProcessRecord) * kMaxProcesses;

@@ -32,21 +32,20 @@ struct SegmentOptions {
   static constexpr char const* kDefaultDirectory = "/dev/shm";
 };
 
-// A mapped segment. Movable handle is not needed: it lives behind a unique_ptr so that addresses into it
-// stay put. Thread-safe for the const methods; the regions' own rules apply to what lies in them.
+// A mapped segment. Movable handle is not needed: it lives behind a unique_ptr so that addresses
+// into it stay put. Thread-safe for the const methods; the regions' own rules apply to what lies in
+// them.
 class Segment {
  public:
   // Maps the segment of that name, or makes it: in under a second whatever its size, since only the
-  // regions are reserved. `initialise` fills the regions of a new segment, before anybody can see it.
-  // A file of another layout version is left alone; a segment named `<name>.v<version>` is used instead,
-  // and `log` told. Blocks on file system calls only.
-  // Errors: kInvalidArgument (name, owner, mode, not a segment), kOutOfMemory (file system too small:
-  // the message says how much there is and how much was asked for), kIo.
+  // regions are reserved. `initialise` fills the regions of a new segment, before anybody can see
+  // it. A file of another layout version is left alone; a segment named `<name>.v<version>` is used
+  // instead, and `log` told. Blocks on file system calls only. Errors: kInvalidArgument (name,
+  // owner, mode, not a segment), kOutOfMemory (file system too small: the message says how much
+  // there is and how much was asked for), kIo.
   using Initialise = Result<void> (*)(Segment& fresh, void* context);
-  [[nodiscard]] static Result<std::unique_ptr<Segment>> open_or_create(SegmentOptions const& options,
-                                                                       Initialise initialise,
-                                                                       void* context,
-                                                                       LogHook const& log);
+  [[nodiscard]] static Result<std::unique_ptr<Segment>> open_or_create(
+      SegmentOptions const& options, Initialise initialise, void* context, LogHook const& log);
   // Maps an existing one. Errors: kUnavailable when there is none; kInvalidArgument as above.
   [[nodiscard]] static Result<std::unique_ptr<Segment>> attach(std::string const& path);
 
@@ -60,11 +59,14 @@ class Segment {
     auto const bytes = region(id);
     return {reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T)};
   }
-  [[nodiscard]] std::byte* payload(std::uint64_t offset) const noexcept { return payload_ + offset; }
+  [[nodiscard]] std::byte* payload(std::uint64_t offset) const noexcept {
+    return payload_ + offset;
+  }
   [[nodiscard]] std::uint64_t capacity_bytes() const noexcept;
 
   // Backs [offset, offset + size) of a region with memory. Errors: kOutOfMemory.
-  [[nodiscard]] Result<void> reserve_region(Region id, std::uint64_t offset, std::uint64_t size_bytes);
+  [[nodiscard]] Result<void> reserve_region(Region id, std::uint64_t offset,
+                                            std::uint64_t size_bytes);
   // Backs extent `extent` with memory and maps it into this process. Errors: kOutOfMemory.
   [[nodiscard]] Result<void> reserve_extent(std::uint32_t extent);
   // Fills this process's page tables for a reserved extent, so that the first copy does not fault.
@@ -73,7 +75,8 @@ class Segment {
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] std::string const& path() const noexcept { return path_; }  // empty when private
   [[nodiscard]] bool created() const noexcept { return created_; }
-  // Takes the name away; processes that map it go on. Does nothing when the name is another file's by now.
+  // Takes the name away; processes that map it go on. Does nothing when the name is another file's
+  // by now.
   void unlink() noexcept;
 
  private:

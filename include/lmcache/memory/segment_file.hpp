@@ -25,8 +25,8 @@ inline constexpr std::string_view kDefaultSegmentDirectory = "/dev/shm";
 // An anonymous file of this process alone.
 [[nodiscard]] Result<UniqueFd> make_private_file();
 
-// Makes a file of `file_bytes`, lets `fill` write it, then gives it its name in one step, so that nobody
-// ever opens a half-made one. Errors: kCancelled when another process was first.
+// Makes a file of `file_bytes`, lets `fill` write it, then gives it its name in one step, so that
+// nobody ever opens a half-made one. Errors: kCancelled when another process was first.
 [[nodiscard]] Result<UniqueFd> publish_segment_file(
     std::string const& path, std::uint64_t file_bytes,
     std::function<Result<void>(int fd)> const& fill);

@@ -3,8 +3,9 @@
 //
 //   [SegmentHeader][region 0][region 1]...[region n-1][payload: extent_count extents]
 //
-// Invariants: every region starts on a 4 KiB boundary, the payload on 2 MiB; the header's static part
-// is written before the file gets its name and never changes; only `closed` and `usable_extents` do.
+// Invariants: every region starts on a 4 KiB boundary, the payload on 2 MiB; the header's static
+// part is written before the file gets its name and never changes; only `closed` and
+// `usable_extents` do.
 #pragma once
 
 #include <array>
@@ -57,7 +58,8 @@ struct SegmentHeader {
   std::int64_t created_unix_s;
   std::array<RegionSpan, kRegionCount> regions;
 
-  // 1 once the last process left: whoever maps the file now must make a new one. Guarded by space_lock.
+  // 1 once the last process left: whoever maps the file now must make a new one. Guarded by
+  // space_lock.
   std::atomic<std::uint32_t> closed;
   // Extents the backing store had room for; lowered, never raised, when a reservation fails.
   std::atomic<std::uint32_t> usable_extents;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which chunk goes first. A policy sees indices of evictable chunks (leaves), their insertions and hits; what it
-// remembers lies in the segment, so that all processes of a node share it.
+// Which chunk goes first. A policy sees indices of evictable chunks (leaves), their insertions and
+// hits; what it remembers lies in the segment, so that all processes of a node share it.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ enum class EvictionKind : std::uint8_t { kLru, kFifo, kMru };
 // "lru", "fifo", "mru", in any case. Errors: kInvalidArgument naming what there is.
 [[nodiscard]] Result<EvictionKind> parse_eviction(std::string_view text);
 
-// One list of candidates per size class, made by the caller. Externally synchronised (the space lock).
+// One list of candidates per size class, made by the caller. Externally synchronised (the space
+// lock).
 class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
@@ -35,6 +36,7 @@ class EvictionPolicy {
   virtual void on_refused(RecencyHead& candidates, std::uint32_t index) = 0;
 };
 
-[[nodiscard]] std::unique_ptr<EvictionPolicy> make_eviction_policy(EvictionKind kind, RecencyNodes nodes);
+[[nodiscard]] std::unique_ptr<EvictionPolicy> make_eviction_policy(EvictionKind kind,
+                                                                   RecencyNodes nodes);
 
 }  // namespace lmcache

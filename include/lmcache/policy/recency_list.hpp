@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Intrusive doubly linked lists over an array of nodes in shared memory, by index.
 //
-// Invariants: a node is in one list at most (whoever calls knows which); front is the most recent; in a
-// list kept by touch() and insert_by_stamp() stamps never grow from front to back.
+// Invariants: a node is in one list at most (whoever calls knows which); front is the most recent;
+// in a list kept by touch() and insert_by_stamp() stamps never grow from front to back.
 #pragma once
 
 #include <cstddef>
@@ -28,11 +28,13 @@ struct RecencyHead {
   void clear() noexcept { front = back = kNoNode, count = 0; }
 };
 
-// A view in a segment; cheap to copy. All operations O(1). Externally synchronised (the space lock).
+// A view in a segment; cheap to copy. All operations O(1). Externally synchronised (the space
+// lock).
 class RecencyNodes {
  public:
   explicit RecencyNodes(std::span<std::byte> region) noexcept
-      : nodes_{reinterpret_cast<RecencyNode*>(region.data()), region.size() / sizeof(RecencyNode)} {}
+      : nodes_{reinterpret_cast<RecencyNode*>(region.data()), region.size() / sizeof(RecencyNode)} {
+  }
 
   [[nodiscard]] RecencyNode& at(std::uint32_t index) const noexcept { return nodes_[index]; }
 
@@ -40,8 +42,8 @@ class RecencyNodes {
   void push_back(RecencyHead& list, std::uint32_t index) const noexcept;
   void remove(RecencyHead& list, std::uint32_t index) const noexcept;
   void move_to_front(RecencyHead& list, std::uint32_t index) const noexcept;
-  // Where its stamp belongs, searched from the back: a chunk that just became a leaf is about as old as its
-  // last child, which was the oldest. Gives up after 32 steps and inserts there.
+  // Where its stamp belongs, searched from the back: a chunk that just became a leaf is about as
+  // old as its last child, which was the oldest. Gives up after 32 steps and inserts there.
   void insert_by_stamp(RecencyHead& list, std::uint32_t index) const noexcept;
 
  private:
