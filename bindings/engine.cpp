@@ -53,17 +53,25 @@ std::chrono::milliseconds milliseconds(std::int64_t timeout_ms) {
 }  // namespace
 
 std::shared_ptr<Engine> EngineHolder::get() const {
-  if (!engine_) {
-    py::object const error = py::module_::import("lmcache.errors").attr("ClosedError");
-    PyErr_SetString(error.ptr(), "the engine is closed");
-    throw py::error_already_set();
+  if (!closed()) return engine_;
+  std::string message = "the engine is closed";
+  if (engine_) {
+    message = "the engine was opened by process " + std::to_string(process_) +
+              ", which forked this one: open an engine in each process";
   }
-  return engine_;
+  py::object const error = py::module_::import("lmcache.errors").attr("ClosedError");
+  PyErr_SetString(error.ptr(), message.c_str());
+  throw py::error_already_set();
 }
 
 void EngineHolder::close() {
+  if (!engine_) return;
+  if (getpid() != process_) {
+    // Left as it is: its destructor would wait for threads that exist in the parent only.
+    static_cast<void>(new std::shared_ptr<Engine>{std::move(engine_)});
+    return;
+  }
   auto going = std::move(engine_);
-  if (!going) return;
   {
     // Its threads may be waiting for the GIL, and it waits for them.
     py::gil_scoped_release const release;
@@ -200,6 +208,21 @@ void bind_engine(py::module_& module) {
         return without_gil([&] { return target->clear(space); });
       },
       "namespace"_a = py::none());
+  engine.def(
+      "count_prefill",
+      [](EngineHolder& self, std::uint64_t tokens, std::uint64_t elapsed_ns) {
+        self.get()->count_prefill(tokens, elapsed_ns);
+      },
+      "tokens"_a, "elapsed_ns"_a, "Prompt tokens that were computed, and what that took.");
+  engine.def(
+      "count_request",
+      [](EngineHolder& self, std::uint64_t prompt_tokens, std::uint64_t hit_tokens,
+         std::uint64_t load_ns) {
+        self.get()->count_request(
+            {.prompt_tokens = prompt_tokens, .hit_tokens = hit_tokens, .load_ns = load_ns});
+      },
+      "prompt_tokens"_a, "hit_tokens"_a, "load_ns"_a,
+      "A request that was answered; load_ns: what it waited for its hit.");
   engine.def("stats", [](EngineHolder& self) { return to_dict(self.get()->counters()); });
   engine.def("status", [](EngineHolder& self) {
     auto const target = self.get();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <unistd.h>
 
 #include <memory>
 #include <utility>
@@ -15,7 +16,8 @@ namespace lmcache::bindings {
 
 namespace py = pybind11;
 
-// A call that is under way in another thread keeps the engine until it returns, close() or not.
+// A call that is under way in another thread keeps the engine until it returns, close() or not. In
+// a child made by fork() the engine is closed: its threads are the parent's, and so are its leases.
 class EngineHolder {
  public:
   EngineHolder(std::shared_ptr<Engine> engine, std::shared_ptr<LogQueue> log)
@@ -23,14 +25,15 @@ class EngineHolder {
   ~EngineHolder() { close(); }
   EngineHolder(EngineHolder&&) = delete;
 
-  // Raises lmcache.errors.ClosedError after close().
+  // Raises lmcache.errors.ClosedError after close() or fork().
   [[nodiscard]] std::shared_ptr<Engine> get() const;
-  [[nodiscard]] bool closed() const noexcept { return engine_ == nullptr; }
+  [[nodiscard]] bool closed() const noexcept { return engine_ == nullptr || getpid() != process_; }
   void close();
 
  private:
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<LogQueue> log_;
+  pid_t process_{getpid()};
 };
 
 // A hit keeps its engine's holder, so that a lease released after close() finds out that it is too

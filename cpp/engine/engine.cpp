@@ -225,6 +225,20 @@ std::uint64_t Engine::clear(std::optional<NamespaceHandle> space) {
   return clear_chunks(state_->tier->state(), id);
 }
 
+void Engine::count_prefill(std::uint64_t tokens, std::uint64_t elapsed_ns) noexcept {
+  auto& counters = state_->tier->counters();
+  count(counters.prefill_tokens, tokens);
+  count(counters.prefill_ns, elapsed_ns);
+}
+
+void Engine::count_request(ServedRequest const& request) noexcept {
+  auto& counters = state_->tier->counters();
+  count(counters.requests);
+  count(counters.request_tokens, request.prompt_tokens);
+  count(counters.request_hit_tokens, request.hit_tokens);
+  count(counters.request_load_ns, request.load_ns);
+}
+
 CountersSnapshot Engine::counters() const { return state_->tier->counters().snapshot(); }
 
 Result<SegmentStatus> Engine::status() { return read_status(state_->tier->state()); }

@@ -33,6 +33,12 @@ void for_each_cell(CounterFields<Into>& into, CounterFields<From> const& from, S
   step(into.reclaimed_slots, from.reclaimed_slots);
   step(into.reclaimed_leases, from.reclaimed_leases);
   step(into.repaired_locks, from.repaired_locks);
+  step(into.prefill_tokens, from.prefill_tokens);
+  step(into.prefill_ns, from.prefill_ns);
+  step(into.requests, from.requests);
+  step(into.request_tokens, from.request_tokens);
+  step(into.request_hit_tokens, from.request_hit_tokens);
+  step(into.request_load_ns, from.request_load_ns);
   for (std::size_t i = 0; i < kDropReasons; ++i)
     step(into.dropped_stores[i], from.dropped_stores[i]);
   for (std::size_t i = 0; i < kLoadFailures; ++i)

@@ -89,6 +89,13 @@ struct LoadItem {
   std::vector<std::uint32_t> blocks;
 };
 
+// A request that was answered, as the serving engine saw it.
+struct ServedRequest {
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t hit_tokens = 0;  // loaded instead of computed
+  std::uint64_t load_ns = 0;     // what the request waited for that
+};
+
 using ViewId = std::uint32_t;
 using JobId = std::uint64_t;
 
@@ -149,6 +156,11 @@ class Engine {
 
   // Removes chunks that nobody leases. Returns how many.
   std::uint64_t clear(std::optional<NamespaceHandle> space = std::nullopt);
+
+  // What the serving engine measured. The time to first token that the cache saves follows from
+  // both.
+  void count_prefill(std::uint64_t tokens, std::uint64_t elapsed_ns) noexcept;
+  void count_request(ServedRequest const& request) noexcept;
 
   [[nodiscard]] CountersSnapshot counters() const;
   [[nodiscard]] Result<SegmentStatus> status();

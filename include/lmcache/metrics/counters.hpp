@@ -63,6 +63,13 @@ struct CounterFields {
   Cell reclaimed_slots{};
   Cell reclaimed_leases{};
   Cell repaired_locks{};
+  // What the serving engine measured, reported by whoever sits beside it.
+  Cell prefill_tokens{};      // computed in steps that were timed
+  Cell prefill_ns{};          // what these steps took
+  Cell requests{};            // answered with the cache beside them
+  Cell request_tokens{};      // of their prompts
+  Cell request_hit_tokens{};  // of these, loaded instead of computed
+  Cell request_load_ns{};     // what they waited for the loads
   std::array<Cell, kDropReasons> dropped_stores{};
   std::array<Cell, kLoadFailures> load_failures{};
 
@@ -105,7 +112,7 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 static_assert(std::is_standard_layout_v<Counters>);
 static_assert(std::is_trivially_destructible_v<Counters>);
 static_assert(sizeof(CountersSnapshot) ==
-              (19 + kDropReasons + kLoadFailures) * sizeof(std::uint64_t));
+              (25 + kDropReasons + kLoadFailures) * sizeof(std::uint64_t));
 
 template <class Visit>
 void CountersSnapshot::for_each(Visit&& visit) const {
@@ -128,6 +135,12 @@ void CountersSnapshot::for_each(Visit&& visit) const {
   visit(std::string_view{"reclaimed_slots"}, reclaimed_slots);
   visit(std::string_view{"reclaimed_leases"}, reclaimed_leases);
   visit(std::string_view{"repaired_locks"}, repaired_locks);
+  visit(std::string_view{"prefill_tokens"}, prefill_tokens);
+  visit(std::string_view{"prefill_ns"}, prefill_ns);
+  visit(std::string_view{"requests"}, requests);
+  visit(std::string_view{"request_tokens"}, request_tokens);
+  visit(std::string_view{"request_hit_tokens"}, request_hit_tokens);
+  visit(std::string_view{"request_load_ns"}, request_load_ns);
   for (std::size_t i = 0; i < kDropReasons; ++i) {
     visit(std::string_view{"dropped_stores_" + std::string{name(static_cast<DropReason>(i))}},
           dropped_stores[i]);
