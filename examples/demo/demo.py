@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from picture import draw
 from rich.console import Console
-from table import Row, print_table, rows_of
+from table import Asked, Row, print_table, rows_of
+
+from lmcache import _native
+from lmcache.bench.vllm_process import VllmProcess
+from lmcache.errors import LMCacheError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -38,11 +40,19 @@ QUESTIONS = (
 ANSWER_TOKENS = 24
 SEGMENT_GB = 0.6
 
-# name, clear the cache before each question
-NATIVE = {"name": "vLLM without LMCache", "clear": False}
-COLD = {"name": "nothing cached", "clear": True}
-WARM = {"name": "same engine", "clear": False}
-RESTART = {"name": "new engine process", "clear": False}
+
+@dataclass(frozen=True)
+class Way:
+    """A way of asking; `clears` empties the cache before each question."""
+
+    name: str
+    clears: bool = False
+
+
+NATIVE = Way("vLLM without LMCache")
+COLD = Way("nothing cached", clears=True)
+WARM = Way("same engine")
+RESTART = Way("new engine process")
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
@@ -60,15 +70,16 @@ def main() -> int:
         f"Three questions about {HERE.name}/document.txt, asked in three ways, and first of all "
         "without LMCache. This takes two to four minutes on two CPU cores."
     )
-    answers: list[dict[str, Any]] = []
+    asked: list[Asked] = []
     try:
+        conversation = Conversation(arguments.model)
         for title, name, ways in (
             ("vLLM without LMCache", "", [NATIVE]),
             ("vLLM with LMCache", segment, [COLD, WARM]),
             ("a new vLLM process with LMCache", segment, [RESTART]),
         ):
-            answers += run_engine(title, name, ways, arguments)
-    except EngineFailedError as error:
+            asked += run_engine(title, name, ways, conversation.prompts, arguments)
+    except LMCacheError as error:
         console.print(f"[red]{error}[/red]")
         return 1
     except KeyboardInterrupt:
@@ -76,9 +87,9 @@ def main() -> int:
         return 130
     finally:
         remove(segment)
-    rows = rows_of(answers, [COLD["name"], WARM["name"], RESTART["name"]], NATIVE["name"])
+    rows = rows_of(asked, [COLD.name, WARM.name, RESTART.name], NATIVE.name)
     print_table(console, rows)
-    print_answers(answers)
+    print_answers(asked, conversation)
     picture = arguments.out / "ttft.png"
     draw(rows, picture)
     console.print(f"picture: {shown(picture)}")
@@ -95,98 +106,84 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-class EngineFailedError(Exception):
-    """A vLLM process ended before it had answered."""
+class Conversation:
+    """The questions as prompts, in the model's chat template, and answers as text."""
+
+    def __init__(self, model: Path) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        document = (HERE / "document.txt").read_text(encoding="utf-8")
+        self.prompts = [self._prompt(document, question) for question in QUESTIONS]
+
+    def _prompt(self, document: str, question: str) -> list[int]:
+        text = f"{document}\n\nQuestion: {question} Answer in one sentence."
+        messages = [{"role": "user", "content": text}]
+        return list(
+            self._tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=False
+            )
+        )
+
+    def text(self, token_ids: list[int]) -> str:
+        """Return an answer up to its end, or as far as it went."""
+        end = self._tokenizer.eos_token_id
+        if end in token_ids:
+            token_ids = token_ids[: token_ids.index(end)]
+        return str(self._tokenizer.decode(token_ids)).strip()
 
 
 def run_engine(
-    title: str, segment: str, ways: list[dict[str, Any]], arguments: argparse.Namespace
-) -> list[dict[str, Any]]:
+    title: str,
+    segment: str,
+    ways: list[Way],
+    prompts: list[list[int]],
+    arguments: argparse.Namespace,
+) -> list[Asked]:
     """Run one vLLM process and return its answers; prints each as it comes."""
-    log = arguments.out / f"{'-'.join(way['name'] for way in ways).replace(' ', '_')}.log"
-    job = {
+    log = arguments.out / f"{title.replace(' ', '_')}.log"
+    options = {
         "model": str(arguments.model),
-        "segment": segment,
-        "lmcache_config": {"segment": segment, "max_local_cpu_size": SEGMENT_GB},
-        "document": (HERE / "document.txt").read_text(encoding="utf-8"),
-        "questions": QUESTIONS,
-        "answer_tokens": ANSWER_TOKENS,
-        "ways": ways,
+        "dtype": "float32",
+        "max_model_len": 4096,
+        # With the model, this is all that a user tells vLLM.
+        "lmcache_config": {"segment": segment, "max_local_cpu_size": SEGMENT_GB}
+        if segment
+        else None,
     }
-    answers = []
-    with console.status(f"{title}: starting (20 to 40 s)"):
-        for event in events_of(job, log):
-            if event["event"] == "ready":
-                console.print(f"[bold]{title}[/bold] is ready")
-                continue
-            answers.append(event)
-            console.print(
-                f"  {event['way']}, question {event['question'] + 1}: first token after "
-                f"{event['ttft_s'] * 1000:.0f} ms, {event['reused_tokens']} of "
-                f"{event['prompt_tokens']} prompt tokens reused"
-            )
-    if len(answers) != len(ways) * len(QUESTIONS):
-        raise EngineFailedError(f"{title} ended early; its log is {shown(log)}")
-    return answers
-
-
-def events_of(job: dict[str, Any], log: Path) -> Iterator[dict[str, Any]]:
-    """Start a vLLM process on a job and yield what it reports."""
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_LOGGING_LEVEL": "INFO",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-    for name in ("VLLM_ENABLE_LMCACHE", "ENABLE_LMCACHE", "LMCACHE_CONFIG_FILE"):
-        environment.pop(name, None)
-    reader, writer = os.pipe()
-    with log.open("w") as output:
-        # The job says which descriptor is 3 over there.
-        process = subprocess.Popen(
-            [
-                "bash",
-                "-c",
-                f'exec "$0" "$@" 3>&{writer}',
-                sys.executable,
-                str(HERE / "ask.py"),
-                json.dumps(job),
-            ],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            pass_fds=(writer,),
-        )
-    os.close(writer)
-    try:
-        with os.fdopen(reader) as lines:
-            for line in lines:
-                yield json.loads(line)
-        process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+    asked = []
+    with console.status(f"{title}: starting (20 to 40 s)"), VllmProcess(options, log) as engine:
+        engine.wait_ready()
+        engine.run(list(range(100, 140)), 4)  # the first steps of a process are slow
+        console.print(f"[bold]{title}[/bold] is ready")
+        for way in ways:
+            for number, prompt in enumerate(prompts):
+                if way.clears:
+                    _native.clear_segment(_native.segment_path(segment))
+                engine.reset()  # what is reused does not come from vLLM's own cache
+                answer = engine.run(prompt, ANSWER_TOKENS)
+                asked.append(Asked(way.name, number, answer))
+                console.print(
+                    f"  {way.name}, question {number + 1}: first token after "
+                    f"{answer.ttft_s * 1000:.0f} ms, {answer.cached_tokens} of "
+                    f"{answer.prompt_tokens} prompt tokens reused"
+                )
+                time.sleep(0.3)  # stores end behind the step loop; the next question may want them
+    return asked
 
 
 def remove(segment: str) -> None:
     """Remove the demo's segment."""
-    from lmcache import _native
-    from lmcache.errors import LMCacheError
-
     with contextlib.suppress(LMCacheError):  # no engine may have got as far as to make it
         _native.remove_segment(_native.segment_path(segment))
 
 
-def print_answers(answers: list[dict[str, Any]]) -> None:
+def print_answers(asked: list[Asked], conversation: Conversation) -> None:
     """Print what the model said, once per question."""
     for number, question in enumerate(QUESTIONS):
         console.print(f"[bold]{question}[/bold]")
-        texts = {a["text"] for a in answers if a["question"] == number}
-        for text in sorted(texts):
+        given = {conversation.text(a.answer.token_ids) for a in asked if a.question == number}
+        for text in sorted(given):
             console.print(f"  {text}", markup=False)
 
 

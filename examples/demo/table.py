@@ -4,10 +4,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from lmcache.bench.vllm_process import Answer
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question, asked in one way."""
+
+    way: str
+    question: int
+    answer: Answer
 
 
 @dataclass(frozen=True)
@@ -27,19 +37,19 @@ class Row:
         return self.reused_tokens / self.prompt_tokens
 
 
-def rows_of(answers: list[dict[str, Any]], ways: list[str], reference: str) -> list[Row]:
+def rows_of(asked: list[Asked], ways: list[str], reference: str) -> list[Row]:
     """Return a row per way; the first way is what the others are compared with in speed."""
-    by_way = {way: [a for a in answers if a["way"] == way] for way in (reference, *ways)}
-    right = [a["token_ids"] for a in by_way[reference]]
-    cold = [a["ttft_s"] for a in by_way[ways[0]]]
+    by_way = {way: [a.answer for a in asked if a.way == way] for way in (reference, *ways)}
+    right = [answer.token_ids for answer in by_way[reference]]
+    cold = [answer.ttft_s for answer in by_way[ways[0]]]
     return [
         Row(
             way=way,
-            ttft_s=[a["ttft_s"] for a in by_way[way]],
-            speed_up=[base / a["ttft_s"] for base, a in zip(cold, by_way[way], strict=True)],
-            reused_tokens=sum(a["reused_tokens"] for a in by_way[way]),
-            prompt_tokens=sum(a["prompt_tokens"] for a in by_way[way]),
-            equal=[a["token_ids"] for a in by_way[way]] == right,
+            ttft_s=[answer.ttft_s for answer in by_way[way]],
+            speed_up=[base / a.ttft_s for base, a in zip(cold, by_way[way], strict=True)],
+            reused_tokens=sum(answer.cached_tokens for answer in by_way[way]),
+            prompt_tokens=sum(answer.prompt_tokens for answer in by_way[way]),
+            equal=[answer.token_ids for answer in by_way[way]] == right,
         )
         for way in ways
     ]
