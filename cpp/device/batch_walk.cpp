@@ -29,6 +29,7 @@ BatchWalk::BatchWalk(CopyDirection direction, std::uint32_t plane_count,
       plane_begin_.push_back(run);
     }
   }
+  if (plane_count_ == 0) item_ = items_.size();  // no plane, no run
   if (!at_end()) {
     enter_cell();
     skip_to_bytes();

@@ -33,7 +33,7 @@ enum class CopyStatus : std::uint8_t {
 // One chunk: its slot, and the runs between the slot and the engine's blocks.
 struct CopyItem {
   std::byte* slot = nullptr;
-  std::vector<CopyRun> runs;  // in any order; quickest when sorted by plane
+  std::vector<CopyRun> runs = {};  // in any order; quickest when sorted by plane
 };
 
 // Called exactly once per item, when its last byte has arrived or it is certain that it never will.
@@ -45,8 +45,8 @@ struct CopyBatch {
   CopyDirection direction = CopyDirection::kEngineToSlot;
   CopyPriority priority = CopyPriority::kForeground;
   std::uint32_t plane_count = 0;  // every run.plane is below it
-  std::vector<CopyItem> items;
-  CopyItemDone on_item;  // may be empty; destroyed when the ticket is retired
+  std::vector<CopyItem> items = {};
+  CopyItemDone on_item = {};  // may be empty; destroyed when the ticket is retired
 };
 
 // Names one submitted batch. 0 = none. Never used twice within one copier.

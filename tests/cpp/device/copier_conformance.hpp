@@ -136,6 +136,11 @@ TYPED_TEST_P(CopierConformance, NothingToCopy) {
   this->wait(empty);
   EXPECT_TRUE(this->copier->plane_done(empty, 0));
 
+  auto const planeless =
+      this->submit({.direction = CopyDirection::kSlotToEngine, .items = {{}, {}}});
+  this->wait(planeless);
+  EXPECT_EQ(this->copier->item_status(planeless, 1), CopyStatus::kCopied);
+
   ItemLog log{3};
   std::byte slot{};
   CopyBatch batch{
