@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmcache/base/robust_mutex.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 
@@ -14,6 +15,7 @@ Result<void> RobustMutex::init() {
   int const status = pthread_mutex_init(&mutex_, &attributes);
   pthread_mutexattr_destroy(&attributes);
   if (status != 0) return Error{ErrorCode::kInternal, "pthread_mutex_init failed", status};
+  needs_repair_ = 0;
   return {};
 }
 
@@ -22,15 +24,21 @@ Result<LockState> RobustMutex::lock(std::chrono::milliseconds timeout) {
   if (status == EBUSY) {
     timespec deadline{};
     clock_gettime(CLOCK_MONOTONIC, &deadline);
-    auto const nanoseconds = deadline.tv_nsec + (timeout.count() % 1000) * 1'000'000;
-    deadline.tv_sec += timeout.count() / 1000 + nanoseconds / 1'000'000'000;
+    auto const milliseconds = std::max<std::int64_t>(0, timeout.count());
+    auto const nanoseconds = deadline.tv_nsec + (milliseconds % 1000) * 1'000'000;
+    deadline.tv_sec += milliseconds / 1000 + nanoseconds / 1'000'000'000;
     deadline.tv_nsec = nanoseconds % 1'000'000'000;
     status = pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &deadline);
   }
   switch (status) {
     case 0:
-      return LockState::kConsistent;
+      return needs_repair_ == 0 ? LockState::kConsistent : LockState::kOwnerDied;
     case EOWNERDEAD:
+      // An unlock before pthread_mutex_consistent() would leave a mutex that nobody can ever lock
+      // again, so what is inconsistent is remembered here instead. If we die between the two lines,
+      // EOWNERDEAD comes again.
+      needs_repair_ = 1;
+      pthread_mutex_consistent(&mutex_);
       return LockState::kOwnerDied;
     case ETIMEDOUT:
       return Error{ErrorCode::kTimeout, "a shared lock was not free in time", status};
@@ -39,7 +47,7 @@ Result<LockState> RobustMutex::lock(std::chrono::milliseconds timeout) {
   }
 }
 
-void RobustMutex::mark_consistent() noexcept { pthread_mutex_consistent(&mutex_); }
+void RobustMutex::mark_consistent() noexcept { needs_repair_ = 0; }
 
 void RobustMutex::unlock() noexcept { pthread_mutex_unlock(&mutex_); }
 

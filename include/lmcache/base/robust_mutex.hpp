@@ -13,7 +13,7 @@
 namespace lmcache {
 
 // What the new owner finds. After kOwnerDied it must repair what the lock guards and then call
-// mark_consistent(); if it dies before that, the next owner is told again.
+// mark_consistent(); if it dies or unlocks before that, the next owner is told again.
 enum class LockState : std::uint8_t { kConsistent, kOwnerDied };
 
 // Process-shared, robust pthread mutex (POSIX.1-2008). Standard layout, no pointers of its own, so
@@ -23,14 +23,14 @@ class RobustMutex {
   // Called once, by the creator of the segment, before anybody else maps it.
   [[nodiscard]] Result<void> init();
 
-  // Blocks up to `timeout`. Errors: kTimeout; kInternal when a previous owner died and the one that
-  // should have repaired gave up.
+  // Blocks up to `timeout`; not at all when it is 0 or less. Errors: kTimeout.
   [[nodiscard]] Result<LockState> lock(std::chrono::milliseconds timeout);
   void mark_consistent() noexcept;
   void unlock() noexcept;
 
  private:
   pthread_mutex_t mutex_;
+  std::uint32_t needs_repair_;  // guarded by mutex_
 };
 
 // Releases on destruction. Externally synchronised.
