@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Embedding the cache in a C++ program: KV that a "model" computed is stored, found and read back, by this process
-// or by any other on the same segment.
+// Embedding the cache in a C++ program: KV that a "model" computed is stored, found and read back,
+// by this process or by any other on the same segment.
 //
 //   cpp_embed round-trip       store and read back, in memory of this process alone
 //   cpp_embed store SEGMENT    store into a segment that other processes open by its name
 //   cpp_embed load SEGMENT     read back what another process (share.py) stored there
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <string_view>
@@ -18,13 +20,15 @@
 
 namespace {
 
-// KV of 600 tokens as [layers][2][tokens][kv_heads][head_dim] of float. share.py has the same numbers.
+// KV of 600 tokens as [layers][2][tokens][kv_heads][head_dim] of float. share.py has the same
+// numbers.
 constexpr std::uint32_t kLayers = 4;
 constexpr std::uint32_t kTokens = 600;
 constexpr std::uint32_t kHeads = 2;
 constexpr std::uint32_t kHeadDim = 16;
 constexpr std::uint32_t kChunkTokens = 256;
-constexpr std::uint64_t kRowBytes = kHeads * kHeadDim * sizeof(float);  // K or V of one token in one layer
+constexpr std::uint64_t kRowBytes =
+    kHeads * kHeadDim * sizeof(float);  // K or V of one token in one layer
 
 using Kv = std::vector<float>;
 
@@ -48,8 +52,8 @@ T expect(lmcache::Result<T> result, char const* doing) {
   std::exit(1);
 }
 
-// One plane per layer and K or V; a block is one token here. A paged engine has one plane per layer and blocks
-// of, say, 16 tokens.
+// One plane per layer and K or V; a block is one token here. A paged engine has one plane per layer
+// and blocks of, say, 16 tokens.
 lmcache::KvView view_of(Kv& kv) {
   lmcache::KvView view{.planes = {}, .num_blocks = kTokens, .block_tokens = 1};
   auto* const base = reinterpret_cast<std::byte*>(kv.data());
@@ -61,14 +65,16 @@ lmcache::KvView view_of(Kv& kv) {
   return view;
 }
 
+// The words are those of the Python class LMCacheEngine: KV is shared only between equal
+// geometries.
 lmcache::KvGeometry geometry() {
   return {.dtype = "float32",
-          .layout = "[layers, 2, tokens, kv_heads, head_dim]",
+          .layout = "layers,2,tokens,kv_heads,head_dim",
           .groups = {{.block_tokens = 1,
                       .window_tokens = 0,
                       .plane_bytes = std::vector<std::uint64_t>(kLayers * 2, kRowBytes),
                       .layer_names = {}}},
-          .details = "kv_heads=2 head_dim=16"};
+          .details = R"({"layers":4,"kv_heads":2,"head_dim":16})"};
 }
 
 std::vector<std::uint32_t> blocks_of(std::uint32_t chunk) {
@@ -86,11 +92,13 @@ class Cache {
                                               .keep = true,
                                               .role = "cpp_embed"},
                                              [](lmcache::LogLevel, std::string_view line) {
-                                               std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()),
+                                               std::fprintf(stderr, "%.*s\n",
+                                                            static_cast<int>(line.size()),
                                                             line.data());
                                              }),
                        "open")},
-        space_{expect(engine_->open_namespace({.model = "cpp-embed", .chunk_tokens = kChunkTokens}, geometry()),
+        space_{expect(engine_->open_namespace({.model = "cpp-embed", .chunk_tokens = kChunkTokens},
+                                              geometry()),
                       "open namespace")},
         chain_{expect(engine_->new_chain(space_), "new chain")} {
     // Whoever computes the KV of a rank says how many bytes one block of it has.
@@ -100,7 +108,8 @@ class Cache {
 
   void store(Kv& kv) {
     auto const view = expect(engine_->register_view(view_of(kv)), "register view");
-    auto const refs = engine_->reserve(space_, chain_, {.first_chunk = 0, .end_token = kTokens}).front();
+    auto const refs =
+        engine_->reserve(space_, chain_, {.first_chunk = 0, .end_token = kTokens}).front();
     std::vector<lmcache::StoreItem> items;
     for (std::uint32_t chunk = 0; chunk < refs.size(); ++chunk) {
       if (refs[chunk]) items.push_back({.ref = refs[chunk], .blocks = blocks_of(chunk)});
