@@ -23,23 +23,29 @@ Counts to_dict(CountersSnapshot const& counters) {
 
 namespace {
 
+// Records hold the first bytes of a text, which may end inside a character.
+py::str text(std::string const& bytes) {
+  return py::reinterpret_steal<py::str>(
+      PyUnicode_DecodeUTF8(bytes.data(), static_cast<py::ssize_t>(bytes.size()), "replace"));
+}
+
 py::dict to_dict(HistogramSnapshot const& histogram) {
   return py::dict("count"_a = histogram.count(), "mean"_a = histogram.mean(),
                   "p50"_a = histogram.quantile(0.5), "p99"_a = histogram.quantile(0.99));
 }
 
 py::dict to_dict(ProcessStatus const& process) {
-  return py::dict("pid"_a = process.pid, "alive"_a = process.alive, "role"_a = process.role,
-                  "instance_id"_a = process.instance_id,
+  return py::dict("pid"_a = process.pid, "alive"_a = process.alive, "role"_a = text(process.role),
+                  "instance_id"_a = text(process.instance_id),
                   "attached_unix_s"_a = process.attached_unix_s,
                   "counters"_a = bindings::to_dict(process.counters));
 }
 
 py::dict to_dict(NamespaceStatus const& space) {
-  return py::dict("id"_a = space.id, "model"_a = space.model, "description"_a = space.description,
-                  "entries"_a = space.entries, "bytes"_a = space.size_bytes,
-                  "lookups"_a = space.lookups, "lookup_tokens"_a = space.lookup_tokens,
-                  "hit_tokens"_a = space.hit_tokens);
+  return py::dict("id"_a = space.id, "model"_a = text(space.model),
+                  "description"_a = text(space.description), "entries"_a = space.entries,
+                  "bytes"_a = space.size_bytes, "lookups"_a = space.lookups,
+                  "lookup_tokens"_a = space.lookup_tokens, "hit_tokens"_a = space.hit_tokens);
 }
 
 }  // namespace

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from lmcache.config import LMCacheConfig as LMCacheConfig
     from lmcache.config import load_config as load_config
     from lmcache.engine import LMCacheEngine as LMCacheEngine
-    from lmcache.engine import get_cache_stats as get_cache_stats
+    from lmcache.observe import get_cache_stats as get_cache_stats
+    from lmcache.types import KVGeometry as KVGeometry
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "KVGeometry",
     "LMCacheConfig",
     "LMCacheEngine",
     "__version__",
@@ -30,9 +32,10 @@ __all__ = [
 
 # Public name -> the module that defines it.
 _LAZY = {
+    "KVGeometry": "lmcache.types",
     "LMCacheConfig": "lmcache.config",
     "LMCacheEngine": "lmcache.engine",
-    "get_cache_stats": "lmcache.engine",
+    "get_cache_stats": "lmcache.observe",
     "load_config": "lmcache.config",
 }
 

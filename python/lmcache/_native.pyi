@@ -169,6 +169,14 @@ class Engine:
         """
     def clear(self, namespace: Namespace | None = None) -> int: ...
     def close(self) -> None: ...
+    def count_prefill(self, tokens: int, elapsed_ns: int) -> None:
+        """
+        Prompt tokens that were computed, and what that took.
+        """
+    def count_request(self, prompt_tokens: int, hit_tokens: int, load_ns: int) -> None:
+        """
+        A request that was answered; load_ns: what it waited for its hit.
+        """
     def declare_lane(self, namespace: Namespace, lane: int, block_bytes: int) -> None: ...
     def finish(self, job: int) -> list[int]:
         """

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening the native engine that a configuration describes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from lmcache import _native
+from lmcache.config import (
+    LMCacheConfig,
+    available_memory_bytes,
+    capacity_bytes,
+    eviction_in_use,
+    unavailable_line,
+)
+from lmcache.errors import OutOfMemoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger("lmcache")
+
+
+def open_native(
+    config: LMCacheConfig,
+    *,
+    role: str,
+    chunk_bytes_hint: int = 0,
+    log: Callable[[int, str], None] | None = None,
+) -> _native.Engine:
+    """Map the segment of `config`, or make it, and join it as `role`; under a second at any size.
+
+    `log` defaults to the logger "lmcache". Raises `lmcache.errors.LMCacheError` with what to do
+    when the memory is not there or the segment is not ours.
+    """
+    write = log or _log.log
+    if line := unavailable_line(config):
+        write(logging.WARNING, line)
+    place = config.segment_place
+    size_bytes = capacity_bytes(config)
+    if place.private:
+        _check_memory(config, size_bytes)
+    options = _native.EngineOptions(
+        segment=place.name,
+        directory=place.directory,
+        keep=place.keep,
+        capacity_bytes=size_bytes,
+        chunk_bytes_hint=chunk_bytes_hint,
+        role=role,
+        instance_id=config.instance_id,
+        ttl_seconds=config.ttl or 0,
+        eviction=eviction_in_use(config.eviction_policy),
+    )
+    return _native.Engine.open(options, write)
+
+
+def _check_memory(config: LMCacheConfig, size_bytes: int) -> None:
+    """Refuse memory that is not there: it would be missing when the cache fills, hours later.
+
+    A named segment is checked against the file system it lies in when it is made.
+    """
+    available = available_memory_bytes()
+    if config.max_local_cpu_size is None or size_bytes <= available:
+        return
+    source = config.sources["max_local_cpu_size"]
+    raise OutOfMemoryError(
+        f"max_local_cpu_size = {config.max_local_cpu_size:g} GB ({source}): only "
+        f"{available / 1e9:.1f} GB of memory are free on this machine, or left in its cgroup"
+    )

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A configuration becomes a segment, or a message that says what to do."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmcache import LMCacheConfig, LMCacheEngine
+from lmcache.engine import opening
+from lmcache.engine.opening import open_native
+from lmcache.errors import InvalidArgumentError, OutOfMemoryError
+
+
+def config(segment: str, **settings: Any) -> LMCacheConfig:
+    return LMCacheConfig(**{"segment": segment, "max_local_cpu_size": 0.03, **settings})
+
+
+def test_a_named_segment_stays(segment: str) -> None:
+    engine = open_native(config(segment), role="test")
+    path = Path(engine.status()["path"])
+    assert path.stat().st_mode & 0o777 == 0o600
+    engine.close()
+    assert path.exists()
+
+
+def test_a_share_of_the_memory_is_always_there(segment: str) -> None:
+    settings = LMCacheConfig(segment=segment, local_cpu_ratio=0.001)
+    engine = open_native(settings, role="test")
+    assert engine.status()["capacity_bytes"] > 0
+    engine.close()
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_memory_that_is_not_there(segment: str, private: bool) -> None:
+    place = "private" if private else segment
+    with pytest.raises(OutOfMemoryError) as caught:
+        open_native(config(place, max_local_cpu_size=10_000_000), role="test")
+    message = str(caught.value)
+    assert "max_local_cpu_size" in message
+    assert " free" in message
+
+
+def test_the_free_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "available_memory_bytes", lambda: 20_000_000)
+    with pytest.raises(OutOfMemoryError) as caught:
+        open_native(config("private"), role="test")
+    assert str(caught.value) == (
+        "max_local_cpu_size = 0.03 GB (argument): only 0.0 GB of memory are free on this machine, "
+        "or left in its cgroup"
+    )
+
+
+def test_another_size_is_told_and_changes_nothing(
+    segment: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = open_native(config(segment), role="test")
+    with caplog.at_level(logging.INFO, "lmcache"):
+        second = open_native(config(segment, max_local_cpu_size=0.3), role="test")
+    lines = [line for line in caplog.messages if "exists with" in line]
+    assert len(lines) == 1
+    assert "300 MB asked for" in lines[0]
+    assert second.status()["capacity_bytes"] == first.status()["capacity_bytes"]
+    second.close()
+    first.close()
+
+
+def test_what_is_not_in_this_version_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    settings = config("private", eviction_policy="lfu", compression="lz4")
+    open_native(settings, role="test").close()
+    lines = [line for line in caplog.messages if line.startswith("continuing without")]
+    assert len(lines) == 1
+    assert "eviction_policy=lfu" in lines[0]
+    assert "compression=lz4" in lines[0]
+
+
+def test_an_own_log(segment: str) -> None:
+    lines: list[tuple[int, str]] = []
+    settings = config(segment, enable_p2p=True)
+    open_native(settings, role="test", log=lambda *line: lines.append(line)).close()
+    assert [level for level, _ in lines] == [logging.WARNING]
+
+
+def test_who_is_attached_is_seen(segment: str) -> None:
+    settings = config(segment, lmcache_instance_id="node-7")
+    with LMCacheEngine(settings, role="indexer") as engine:
+        (process,) = engine.observed.segment()["processes"]
+    assert (process["pid"], process["role"]) == (os.getpid(), "indexer")
+    assert process["instance_id"] == "node-7"
+
+
+def test_a_file_that_is_no_segment(segment: str) -> None:
+    folder, name = os.path.split(segment)
+    path = Path(folder, f"lmcache-{os.geteuid()}-{name}")
+    path.write_bytes(b"x" * 100_000)
+    path.chmod(0o600)
+    with pytest.raises(InvalidArgumentError, match="is not a segment of ours"):
+        open_native(config(segment), role="test")
+    path.chmod(0o644)
+    with pytest.raises(InvalidArgumentError, match="its mode must be 0600"):
+        open_native(config(segment), role="test")
+    assert path.read_bytes() == b"x" * 100_000
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_segment_of_another_user(segment: str) -> None:
+    engine = open_native(config(segment), role="test")
+    path = engine.status()["path"]
+    engine.close()
+    os.chown(path, 12345, 12345)
+    with pytest.raises(InvalidArgumentError, match="belongs to user 12345, we are user 0"):
+        open_native(config(segment), role="test")
