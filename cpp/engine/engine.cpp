@@ -149,7 +149,7 @@ Result<NamespaceHandle> Engine::open_namespace(NamespaceSpec spec, KvGeometry co
     found = std::prev(spaces.end());
   }
   return NamespaceHandle{.slot = static_cast<std::uint32_t>(found - spaces.begin()),
-                         .id = found->id,
+                         .id = found->place.id(),
                          .lanes = found->lanes(),
                          .chunk_tokens = found->opened.chunk_tokens,
                          .root = found->opened.root};
@@ -221,7 +221,11 @@ std::vector<std::uint32_t> Engine::finish_job(JobId job) { return state_->jobs.f
 
 std::uint64_t Engine::clear(std::optional<NamespaceHandle> space) {
   std::optional<std::uint16_t> id;
-  if (space.has_value()) id = at(*space).id;
+  if (space.has_value()) {
+    auto const& known = at(*space);
+    if (!state_->tier->owns_record(known)) return 0;  // given to another: ours holds nothing
+    id = known.place.id();
+  }
   return clear_chunks(state_->tier->state(), id);
 }
 

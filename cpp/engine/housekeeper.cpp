@@ -16,7 +16,7 @@ namespace lmcache {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{100};
-constexpr std::uint32_t kTicksPerReap = 5;  // the dead are found within half a second
+constexpr std::chrono::milliseconds kReapEvery{500};  // the dead are found within half a second
 constexpr int kNice = 10;
 
 void enter_background() noexcept {
@@ -74,7 +74,7 @@ bool Housekeeper::populate_one() {
 
 void Housekeeper::run() {
   enter_background();
-  std::uint32_t tick = 0;
+  auto reap_at = std::chrono::steady_clock::now() + kReapEvery;
   bool busy = true;
   for (;;) {
     {
@@ -85,8 +85,9 @@ void Housekeeper::run() {
     }
     busy = tier_.reserve_ahead() || populate_one();
     tier_.flush_touches();
-    tier_.retry_releases();
-    if (++tick % kTicksPerReap == 0) {
+    tier_.settle_debts();
+    if (auto const now = std::chrono::steady_clock::now(); now >= reap_at) {
+      reap_at = now + kReapEvery;
       tier_.reap();
       tier_.sweep_expired();
     }

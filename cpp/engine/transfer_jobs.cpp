@@ -115,12 +115,14 @@ Result<JobId> TransferJobs::submit_load(ViewId view_id, std::span<LoadItem const
     auto const& item = items[i];
     auto const slot = tier_.begin_read(item.ref);
     CopyItem copy;
-    bool ok = slot.has_value() && slot->payload_bytes % per_block == 0;
+    bool ok = slot.has_value();
     if (ok) {
-      SlotWindow const window{
-          .first_block = item.first_block,
-          .n_blocks_in_slot = static_cast<std::uint32_t>(slot->payload_bytes / per_block)};
-      ok = append_runs(copy.runs, *view, item.blocks, window).has_value();
+      // A view of another geometry would tear the planes apart in the wrong places.
+      std::uint32_t const blocks =
+          (slot->valid_tokens + view->block_tokens - 1) / view->block_tokens;
+      SlotWindow const window{.first_block = item.first_block, .n_blocks_in_slot = blocks};
+      ok = blocks * per_block == slot->payload_bytes &&
+           append_runs(copy.runs, *view, item.blocks, window).has_value();
     }
     if (!ok) {
       job->failed[i] = 1;

@@ -45,6 +45,7 @@ Result<std::uint16_t> NamespaceTable::open(NamespaceOpen const& request) {
                                               " namespaces (models, adapters, salts) already"};
   }
   target->used.store(0, std::memory_order_relaxed);
+  if (++target->incarnation == 0) target->incarnation = 1;
   target->root = request.root;
   target->lanes = request.lanes;
   target->chunk_tokens = request.chunk_tokens;
@@ -58,7 +59,7 @@ Result<std::uint16_t> NamespaceTable::open(NamespaceOpen const& request) {
   for (auto& bytes : target->lane_block_bytes) bytes.store(0, std::memory_order_relaxed);
   copy_text(target->model, request.model);
   copy_text(target->description, request.description);
-  target->used.store(1, std::memory_order_release);
+  target->used.store(target->incarnation, std::memory_order_release);
   return static_cast<std::uint16_t>(target - records_.data());
 }
 

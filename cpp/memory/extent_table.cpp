@@ -25,6 +25,7 @@ void ExtentTable::assign(std::uint32_t extent, std::uint16_t size_class, std::ui
   record.slot_bytes = slot_bytes;
   record.slots = static_cast<std::uint32_t>(extent_bytes_ / slot_bytes);
   record.bound = 0;
+  record.live = 0;
   record.first_entry = no_entry;
   record.size_class = size_class;  // last: repair trusts the rest of an assigned extent
 }
@@ -34,6 +35,7 @@ void ExtentTable::release(std::uint32_t extent) const noexcept {
   record.size_class = 0;
   record.slots = 0;
   record.bound = 0;
+  record.live = 0;
 }
 
 std::uint64_t ExtentTable::slot_offset(std::uint32_t extent, std::uint32_t slot) const noexcept {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <string>
 #include <utility>
 
@@ -10,6 +11,10 @@ namespace lmcache {
 namespace {
 
 constexpr std::uint64_t kMaxExtentBytes = 256u << 20;
+// Times 2^20 blocks of a chunk it still is no overflow.
+constexpr std::uint64_t kMaxBlockBytes = std::uint64_t{1} << 40;
+constexpr std::chrono::seconds kJoinTimeout{5};
+constexpr std::chrono::seconds kOpenTimeout{2};
 
 // One model's chunks should fill an extent without waste, and a small segment should still have
 // many extents.
@@ -79,61 +84,68 @@ Result<void> initialise_segment(Segment& fresh, void* /*context*/) {
 
 }  // namespace
 
-DramTier::DramTier(DramOptions options, std::unique_ptr<Segment> segment, Clock const& clock,
-                   LogHook log)
+DramTier::DramTier(DramOptions options, std::unique_ptr<Segment> segment, Sha256Algorithm sha256,
+                   Clock const& clock, LogHook log)
     : options_{std::move(options)},
       log_{std::move(log)},
       segment_{std::move(segment)},
       state_{*segment_, clock, options_.eviction},
-      allocator_{state_} {}
+      allocator_{state_},
+      sha256_{std::move(sha256)} {}
 
 Result<std::unique_ptr<DramTier>> DramTier::open(DramOptions options, Clock const& clock,
                                                  LogHook log) {
   auto const wanted = segment_options(options);
+  LMC_TRY_ASSIGN(auto const sha256, Sha256Algorithm::fetch());
   // A segment whose last process just left is closed; the next round makes a new one.
   for (int attempt = 0; attempt < 16; ++attempt) {
     LMC_TRY_ASSIGN(auto segment,
                    Segment::open_or_create(wanted, &initialise_segment, nullptr, log));
-    std::unique_ptr<DramTier> tier{new DramTier{options, std::move(segment), clock, log}};
+    std::unique_ptr<DramTier> tier{new DramTier{options, std::move(segment), sha256, clock, log}};
     auto joined = tier->join();
-    if (joined) return tier;
+    if (joined) {
+      if (auto const note = tier->note_about_size(); !note.empty()) {
+        lmcache::log(log, LogLevel::kInfo, note);
+      }
+      return tier;
+    }
     if (joined.error().code() != ErrorCode::kCancelled) return std::move(joined).error();
   }
   return Error{ErrorCode::kUnavailable, "segment " + options.name + " keeps being closed"};
 }
 
 Result<void> DramTier::join() {
-  LMC_TRY_ASSIGN(auto const guard, state_.lock_space(std::chrono::seconds{5}));
-  if (state_.header.closed.load() != 0)
+  LMC_TRY_ASSIGN(auto const guard, state_.lock_space(kJoinTimeout));
+  if (state_.header.closed.load() != 0) {
+    // Whoever closed it may have died before it took the name away.
+    segment_->unlink();
     return Error{ErrorCode::kCancelled, "the segment was closed"};
-  auto claimed = state_.processes.claim({.role = options_.role,
-                                         .instance_id = options_.instance_id,
-                                         .now_unix_s = state_.clock.unix_seconds()});
-  if (!claimed) {
-    for (std::uint32_t i = 0; i < kMaxProcesses; ++i) {
-      if (state_.processes.attached(i) && !state_.processes.alive(i)) reclaim(i);
-    }
-    claimed = state_.processes.claim({.role = options_.role,
-                                      .instance_id = options_.instance_id,
-                                      .now_unix_s = state_.clock.unix_seconds()});
-    if (!claimed) return std::move(claimed).error();
   }
+  ProcessTable::Claim const claim{.role = options_.role,
+                                  .instance_id = options_.instance_id,
+                                  .now_unix_s = state_.clock.unix_seconds()};
+  auto claimed = state_.processes.claim(claim);
+  if (!claimed) {
+    reclaim_dead();
+    claimed = state_.processes.claim(claim);
+  }
+  if (!claimed) return std::move(claimed).error();
   state_.process = claimed.value();
   state_.counters = &state_.processes.record(state_.process).counters;
   joined_ = true;
-  if (!segment_->created() && options_.capacity_bytes / 64 != segment_->capacity_bytes() / 64) {
-    auto const megabytes = [](std::uint64_t bytes) {
-      return std::to_string(bytes / 1'000'000) + " MB";
-    };
-    if (options_.capacity_bytes > segment_->capacity_bytes() + state_.header.extent_bytes ||
-        options_.capacity_bytes + state_.header.extent_bytes < segment_->capacity_bytes()) {
-      lmcache::log(log_, LogLevel::kInfo,
-                   "segment " + segment_->path() + " exists with " +
-                       megabytes(segment_->capacity_bytes()) + "; the " +
-                       megabytes(options_.capacity_bytes) + " asked for here do not change it");
-    }
-  }
   return {};
+}
+
+// Empty when the segment is about as large as we asked for.
+std::string DramTier::note_about_size() const {
+  std::uint64_t const wanted = options_.capacity_bytes;
+  std::uint64_t const there = segment_->capacity_bytes();
+  std::uint64_t const extent_bytes = state_.header.extent_bytes;
+  bool const alike = wanted <= there + extent_bytes && there <= wanted + extent_bytes;
+  if (segment_->created() || alike) return {};
+  auto const megabytes = [](std::uint64_t bytes) { return std::to_string(bytes / 1'000'000); };
+  return "segment " + segment_->path() + " exists with " + megabytes(there) + " MB; the " +
+         megabytes(wanted) + " MB asked for here do not change it";
 }
 
 DramTier::~DramTier() {
@@ -141,23 +153,27 @@ DramTier::~DramTier() {
 }
 
 void DramTier::leave() noexcept {
-  auto const guard = state_.lock_space(std::chrono::seconds{5});
-  if (!guard) return;  // whoever holds it will find us gone and reap us
-  reclaim(state_.process);
-  if (state_.processes.attached_count() == 0 && state_.header.remove_when_unused != 0) {
-    state_.header.closed.store(1);
-    segment_->unlink();
-  }
+  auto const guard = state_.lock_space(kJoinTimeout);
+  if (!guard || !reclaim(state_.process)) return disown();
+  if (state_.header.remove_when_unused == 0) return;
+  // One that crashed a moment ago does not count as using the segment.
+  reclaim_dead();
+  if (state_.processes.attached_count() != 0) return;
+  state_.header.closed.store(1);
+  segment_->unlink();
 }
 
+// The space lock keeps the members of `handle` that change together with what the record says.
 Result<void> DramTier::open_namespace(DramNamespace& handle) {
-  LMC_TRY_ASSIGN(auto const guard, state_.lock_space(std::chrono::seconds{2}));
-  handle.opened.model = handle.model;
-  handle.opened.description = handle.description;
-  handle.opened.lanes = handle.lanes();
-  handle.opened.now_unix_s = state_.clock.unix_seconds();
-  LMC_TRY_ASSIGN(handle.id, state_.namespaces.open(handle.opened));
-  auto& opened = record(handle);
+  LMC_TRY_ASSIGN(auto const guard, state_.lock_space(kOpenTimeout));
+  auto request = handle.opened;
+  request.model = handle.model;
+  request.description = handle.description;
+  request.lanes = handle.lanes();
+  request.now_unix_s = state_.clock.unix_seconds();
+  LMC_TRY_ASSIGN(std::uint16_t const id, state_.namespaces.open(request));
+  auto& opened = state_.namespaces.at(id);
+  handle.place = {id, opened.used.load(std::memory_order_relaxed)};
   handle.lane_block_bytes.resize(handle.lanes());
   for (std::uint32_t lane = 0; lane < handle.lanes(); ++lane) {
     auto& known = handle.lane_block_bytes[lane];
@@ -177,9 +193,20 @@ Result<void> DramTier::declare_lane(DramNamespace& handle, std::uint32_t lane,
                                                   " of a namespace of " +
                                                   std::to_string(handle.lanes()) + " lanes"};
   }
-  handle.lane_block_bytes[lane] = block_bytes;
-  record(handle).lane_block_bytes[lane].store(block_bytes, std::memory_order_release);
-  return {};
+  if (block_bytes == 0 || block_bytes > kMaxBlockBytes) {
+    return Error{ErrorCode::kInvalidArgument, "a block of " + std::to_string(block_bytes) +
+                                                  " bytes, allowed: 1 to " +
+                                                  std::to_string(kMaxBlockBytes)};
+  }
+  {
+    LMC_TRY_ASSIGN(auto const guard, state_.lock_space(kOpenTimeout));
+    handle.lane_block_bytes[lane] = block_bytes;
+    if (owns_record(handle)) {
+      record(handle).lane_block_bytes[lane].store(block_bytes, std::memory_order_release);
+      return {};
+    }
+  }
+  return open_namespace(handle);
 }
 
 std::span<std::uint32_t> slot_tokens(Segment const& segment, Entry const& entry) noexcept {

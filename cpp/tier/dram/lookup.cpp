@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The longest prefix of a prompt that is there.
-//
-// The chain of keys gives whole chunks: one hash probe each, with the memory of the probes to come
-// fetched ahead. Where it ends, the longest common token prefix with a stored child of the last
-// matching chunk is used too: KV is causal, so a prefix of a chunk is valid. Candidates are found
-// by a hash of their first 16 tokens, then among the latest children, a bounded number of either.
+// The longest prefix of a prompt that is there: whole chunks by one hash probe each, with the
+// memory of the probes to come fetched ahead; then a part of the next one (partial_match.cpp).
 #include <algorithm>
 #include <utility>
 
@@ -15,14 +11,10 @@ namespace {
 
 constexpr std::uint32_t kPrefetchBuckets = 12;  // keys ahead
 constexpr std::uint32_t kPrefetchEntries = 6;
-constexpr int kMaxCandidates = 16;
 constexpr std::size_t kTouchesKept = 8192;
-
-std::uint32_t common_prefix(std::span<std::uint32_t const> a, std::span<std::uint32_t const> b) {
-  auto const length = std::min(a.size(), b.size());
-  auto const end = a.begin() + static_cast<std::ptrdiff_t>(length);
-  return static_cast<std::uint32_t>(std::mismatch(a.begin(), end, b.begin()).first - a.begin());
-}
+// How many uses are applied in one hold of the space lock: the thread that does it is nice, and may
+// be put aside for milliseconds while it holds what a look-up waits for.
+constexpr std::size_t kTouchesPerHold = 256;
 
 // A prefix must not end inside a multimodal item: attention within one need not be causal.
 std::uint32_t cut_before_item(KeyChain const& chain, std::uint32_t first, std::uint32_t end) {
@@ -35,23 +27,28 @@ std::uint32_t cut_before_item(KeyChain const& chain, std::uint32_t first, std::u
 
 }  // namespace
 
-std::optional<ChunkRef> DramTier::lease_key(ChunkKey const& key) {
+DramTier::Presence DramTier::lease_key(ChunkKey const& key, ChunkRef& out) {
   auto const guard = state_.index.lock(key, kLockTimeout);
-  if (!guard) return std::nullopt;
+  if (!guard) return Presence::kBlocked;
   std::uint32_t const index = state_.index.find(key);
-  if (index == kNoEntry) return std::nullopt;
+  if (index == kNoEntry) return Presence::kMissing;
   auto const& entry = state_.index.at(index);
-  if (entry.state.load(std::memory_order_acquire) != EntryState::kReady) return std::nullopt;
-  if (entry.expires_unix_s != 0 && entry.expired(state_.clock.unix_seconds())) return std::nullopt;
-  add_lease(index);
-  return ChunkRef{.index = index, .generation = entry.generation.load(std::memory_order_relaxed)};
+  if (entry.state.load(std::memory_order_acquire) != EntryState::kReady) return Presence::kMissing;
+  if (entry.expires_unix_s != 0 && entry.expired(state_.clock.unix_seconds())) {
+    return Presence::kMissing;
+  }
+  if (!add_lease(index)) return Presence::kMissing;
+  out = {.index = index, .generation = entry.generation.load(std::memory_order_relaxed)};
+  return Presence::kThere;
 }
 
-bool DramTier::lease_lanes(DramNamespace const& space, ChunkKey const& chain_key,
-                           LeasedPrefix& out) {
+DramTier::Presence DramTier::lease_lanes(DramNamespace const& space, ChunkKey const& chain_key,
+                                         LeasedPrefix& out) {
   for (std::uint32_t lane = 0; lane < space.lanes(); ++lane) {
-    if (auto const ref = lease_key(chain_key ^ space.lane_masks[lane])) {
-      out.lanes[lane].push_back(*ref);
+    ChunkRef ref;
+    auto const presence = lease_key(chain_key ^ space.lane_masks[lane], ref);
+    if (presence == Presence::kThere) {
+      out.lanes[lane].push_back(ref);
       continue;
     }
     for (std::uint32_t leased = 0; leased < lane; ++leased) {
@@ -59,9 +56,23 @@ bool DramTier::lease_lanes(DramNamespace const& space, ChunkKey const& chain_key
       release(refs);
       out.lanes[leased].pop_back();
     }
-    return false;
+    return presence;
   }
-  return true;
+  return Presence::kThere;
+}
+
+// Called once per chunk: the bucket of a later one, then the entry that a nearer one's bucket
+// names.
+void DramTier::prefetch(DramNamespace const& space, std::span<ChunkKey const> keys,
+                        std::uint32_t chunk) const noexcept {
+  for (auto const& mask : space.lane_masks) {
+    if (chunk + kPrefetchBuckets < keys.size()) {
+      state_.index.prefetch_bucket(keys[chunk + kPrefetchBuckets] ^ mask);
+    }
+    if (chunk + kPrefetchEntries < keys.size()) {
+      state_.index.prefetch_entry(keys[chunk + kPrefetchEntries] ^ mask);
+    }
+  }
 }
 
 LeasedPrefix DramTier::lookup(DramNamespace const& space, KeyChain const& chain,
@@ -70,28 +81,25 @@ LeasedPrefix DramTier::lookup(DramNamespace const& space, KeyChain const& chain,
   out.lanes.resize(space.lanes());
   std::uint32_t const limit = std::min(limit_tokens, chain.token_count());
   std::uint32_t const chunk_tokens = chain.chunk_tokens();
-  auto const keys = chain.keys();
   std::uint32_t const whole = std::min(limit / chunk_tokens, chain.chunk_count());
-  auto const mask = space.lane_masks.front();
+  auto const keys = chain.keys().first(whole);
   for (auto& lane : out.lanes) lane.reserve(whole + 1);
   for (std::uint32_t i = 0; i < std::min(whole, kPrefetchBuckets); ++i) {
-    state_.index.prefetch_bucket(keys[i] ^ mask);
+    for (auto const& mask : space.lane_masks) state_.index.prefetch_bucket(keys[i] ^ mask);
   }
   std::uint32_t chunk = 0;
-  for (; chunk < whole; ++chunk) {
-    if (chunk + kPrefetchBuckets < whole) {
-      state_.index.prefetch_bucket(keys[chunk + kPrefetchBuckets] ^ mask);
-    }
-    if (chunk + kPrefetchEntries < whole) {
-      state_.index.prefetch_entry(keys[chunk + kPrefetchEntries] ^ mask);
-    }
-    if (!lease_lanes(space, keys[chunk], out)) break;
+  auto presence = Presence::kThere;
+  while (chunk < whole) {
+    prefetch(space, keys, chunk);
+    presence = lease_lanes(space, keys[chunk], out);
+    if (presence != Presence::kThere) break;
+    ++chunk;
   }
   out.prefix_tokens = chunk * chunk_tokens;
-  if (out.prefix_tokens < limit) out.prefix_tokens += lease_partial(space, chain, limit, out);
-
-  auto const uncut = out.prefix_tokens;
-  out.prefix_tokens = cut_before_item(chain, 0, uncut);
+  if (out.prefix_tokens < limit && presence != Presence::kBlocked) {
+    out.prefix_tokens += lease_partial(space, chain, limit, out);
+  }
+  out.prefix_tokens = cut_before_item(chain, 0, out.prefix_tokens);
   std::uint32_t const pieces = (out.prefix_tokens + chunk_tokens - 1) / chunk_tokens;
   for (auto& lane : out.lanes) {
     if (lane.size() <= pieces) continue;
@@ -99,87 +107,21 @@ LeasedPrefix DramTier::lookup(DramNamespace const& space, KeyChain const& chain,
     lane.resize(pieces);
   }
   for (auto const& lane : out.lanes) touch(lane);
-  auto& record = state_.namespaces.at(space.id);
-  count(record.lookups);
-  count(record.lookup_tokens, chain.token_count());
-  count(record.hit_tokens, out.prefix_tokens);
-  count(state_.counters->lookups);
-  count(state_.counters->lookup_tokens, chain.token_count());
-  count(state_.counters->hit_tokens, out.prefix_tokens);
+  count_lookup(space, chain, out);
   return out;
 }
 
-std::uint32_t DramTier::lease_partial(DramNamespace const& space, KeyChain const& chain,
-                                      std::uint32_t limit_tokens, LeasedPrefix& out) {
-  auto const chunk = static_cast<std::uint32_t>(out.lanes.front().size());
-  std::uint32_t const first = chunk * chain.chunk_tokens();
-  std::uint32_t const end = std::min(limit_tokens, first + chain.chunk_tokens());
-  // The chunk itself, of which only a part is asked for: its whole, or the tail that this very
-  // prompt left.
-  if (chunk < chain.chunk_count()) {
-    if (lease_lanes(space, chain.keys()[chunk], out)) return end - first;
-  } else if (auto const key = chain.tail_key(chunk, chain.token_count())) {
-    if (lease_lanes(space, key.value(), out)) return end - first;
+void DramTier::count_lookup(DramNamespace const& space, KeyChain const& chain,
+                            LeasedPrefix const& found) {
+  if (owns_record(space)) {
+    auto& record = state_.namespaces.at(space.place.id());
+    count(record.lookups);
+    count(record.lookup_tokens, chain.token_count());
+    count(record.hit_tokens, found.prefix_tokens);
   }
-  auto const match = best_partial(space, chain, chunk, end);
-  if (match.tokens == 0 || !lease_lanes(space, match.chain_key, out)) return 0;
-  return match.tokens;
-}
-
-DramTier::PartialMatch DramTier::best_partial(DramNamespace const& space, KeyChain const& chain,
-                                              std::uint32_t chunk, std::uint32_t end_token) {
-  std::uint32_t const first = chunk * chain.chunk_tokens();
-  // A slot holds token ids, not items: only the tokens before the first item can be compared.
-  auto const items = chain.items_overlapping(first, end_token);
-  if (!items.empty()) end_token = std::max(first, items.front().first_token);
-  if (end_token <= first) return {};
-  auto const wanted = chain.tokens().subspan(first, end_token - first);
-
-  auto const guard = state_.lock_space();
-  if (!guard) return {};
-  auto const mask = space.lane_masks.front();
-  std::int64_t const now = state_.clock.unix_seconds();
-  auto const parent_key = chain.parent_of(chunk) ^ mask;
-  std::uint32_t best = kNoEntry;
-  std::uint32_t best_tokens = 0;
-  auto const consider = [&](std::uint32_t index) {
-    auto const& entry = state_.index.at(index);
-    if (entry.state.load(std::memory_order_acquire) != EntryState::kReady || entry.expired(now))
-      return;
-    if (entry.lane != 0 || (entry.flags & kHasMedia) != 0) return;
-    bool const related =
-        entry.parent != kNoEntry
-            ? chunk != 0 && state_.index.at(entry.parent).has_key(parent_key)
-            : chunk == 0 && (entry.flags & kAtRoot) != 0 && entry.namespace_id == space.id;
-    if (!related) return;
-    std::uint32_t const tokens = common_prefix(slot_tokens(*segment_, entry), wanted);
-    if (tokens > best_tokens) best = index, best_tokens = tokens;
-  };
-
-  if (std::uint32_t const fingerprint = chain.fingerprint(chunk, end_token); fingerprint != 0) {
-    std::uint32_t at = state_.tree.first_with_fingerprint(fingerprint);
-    for (int seen = 0; at != kNoEntry && seen < kMaxCandidates;
-         at = state_.index.at(at).fingerprint_next) {
-      if (state_.index.at(at).fingerprint != fingerprint) continue;
-      consider(at);
-      ++seen;
-    }
-  }
-  if (best == kNoEntry) {
-    std::uint32_t child = kNoEntry;
-    if (chunk == 0) {
-      child = state_.namespaces.at(space.id).root_children;
-    } else if (auto const shard = state_.index.lock(parent_key, kLockTimeout)) {
-      std::uint32_t const parent = state_.index.find(parent_key);
-      if (parent != kNoEntry) child = state_.index.at(parent).first_child;
-    }
-    for (int seen = 0; child != kNoEntry && seen < kMaxCandidates; ++seen) {
-      consider(child);
-      child = state_.index.at(child).next_sibling;
-    }
-  }
-  if (best == kNoEntry) return {};
-  return {.chain_key = state_.index.at(best).key() ^ mask, .tokens = best_tokens};
+  count(state_.counters->lookups);
+  count(state_.counters->lookup_tokens, chain.token_count());
+  count(state_.counters->hit_tokens, found.prefix_tokens);
 }
 
 // Applied later, in one go (flush_touches): moving an entry in a list costs more than finding it.
@@ -187,8 +129,8 @@ DramTier::PartialMatch DramTier::best_partial(DramNamespace const& space, KeyCha
 // (almost) lock contention free", ICDE 2009.
 void DramTier::touch(std::span<ChunkRef const> refs) {
   std::lock_guard const lock{pending_mutex_};
-  if (touched_.size() + refs.size() > kTouchesKept)
-    return;  // the housekeeper is behind: forget these uses
+  // The housekeeper is behind: forget these uses.
+  if (touched_.size() + refs.size() > kTouchesKept) return;
   // From the last to the first: a parent is never older than its children.
   touched_.insert(touched_.end(), refs.rbegin(), refs.rend());
 }
@@ -200,14 +142,19 @@ void DramTier::flush_touches() {
     if (touched_.empty()) return;
     refs.swap(touched_);
   }
-  auto const guard = state_.lock_space();
-  if (!guard) return;
-  for (auto const ref : refs) {
-    auto const& entry = state_.index.at(ref.index);
-    if (!matches(entry, ref) || entry.state.load(std::memory_order_relaxed) == EntryState::kFree)
-      continue;
-    state_.policy->on_hit(state_.class_of(entry).leaves, ref.index, ++state_.space.now,
-                          entry.child_count == 0);
+  for (std::size_t first = 0; first < refs.size(); first += kTouchesPerHold) {
+    auto const guard = state_.lock_space();
+    if (!guard) return;
+    auto const end = std::min(refs.size(), first + kTouchesPerHold);
+    for (auto const ref : std::span{refs}.subspan(first, end - first)) {
+      auto const& entry = state_.index.at(ref.index);
+      if (!matches(entry, ref) ||
+          entry.state.load(std::memory_order_relaxed) == EntryState::kFree) {
+        continue;
+      }
+      state_.policy->on_hit(state_.class_of(entry).leaves, ref.index, ++state_.space.now,
+                            entry.child_count == 0);
+    }
   }
 }
 

@@ -9,25 +9,25 @@
 namespace lmcache {
 
 // The space lock is held. The process is dead, or it is us and we are leaving.
-void DramTier::reclaim(std::uint32_t process) {
+bool DramTier::reclaim(std::uint32_t process) {
   std::uint64_t const bit = std::uint64_t{1} << process;
   std::uint64_t slots = 0;
   std::uint64_t leases = 0;
   std::uint32_t const limit = state_.index.entry_limit();
   for (std::uint32_t index = 0; index < limit; ++index) {
     auto& entry = state_.index.at(index);
-    // Nobody but the process itself sets its bit, and it is gone: no shard lock is needed to clear
-    // it.
-    if ((entry.leases.load(std::memory_order_relaxed) & bit) != 0) {
+    bool const leased = (entry.leases.load(std::memory_order_relaxed) & bit) != 0;
+    if (!leased && entry.state.load(std::memory_order_relaxed) != EntryState::kWriting) continue;
+    auto const guard = state_.index.lock(entry.key(), kLockTimeout);
+    if (!guard) return false;
+    if (leased) {
       entry.leases.fetch_and(~bit, std::memory_order_release);
       ++leases;
     }
     if (entry.state.load(std::memory_order_relaxed) != EntryState::kWriting) continue;
-    auto const guard = state_.index.lock(entry.key(), kLockTimeout);
-    if (!guard || entry.state.load(std::memory_order_relaxed) != EntryState::kWriting) continue;
-    bool const orphaned = entry.writer == process || !state_.processes.attached(entry.writer);
-    if (!orphaned) continue;
-    if (std::uint64_t const writers = entry.leases.load(std::memory_order_relaxed); writers != 0) {
+    // Half written by the dead, or reserved and without anybody who would write it or give it back.
+    if (!leased && entry.writer != process && state_.processes.attached(entry.writer)) continue;
+    if (auto const writers = entry.leases.load(std::memory_order_relaxed); writers != 0) {
       // Another process is copying into the slot at this moment: it inherits the reservation.
       entry.writer = static_cast<std::uint8_t>(std::countr_zero(writers));
       continue;
@@ -45,7 +45,20 @@ void DramTier::reclaim(std::uint32_t process) {
     count(departed.reclaimed_leases, leases);
   }
   state_.processes.release(process);
+  return true;
 }
+
+// The space lock is held.
+void DramTier::reclaim_dead() {
+  for (std::uint32_t process = 0; process < kMaxProcesses; ++process) {
+    if (state_.processes.attached(process) && !state_.processes.alive(process)) {
+      (void)reclaim(process);
+    }
+  }
+}
+
+// We could not give back what we hold: let the others take us for dead, as we soon shall be.
+void DramTier::disown() noexcept { state_.processes.record(state_.process).pid = 0; }
 
 void DramTier::reap() {
   for (std::uint32_t process = 0; process < kMaxProcesses; ++process) {
@@ -53,22 +66,24 @@ void DramTier::reap() {
         state_.processes.alive(process)) {
       continue;
     }
-    auto const guard = state_.lock_space();
-    if (!guard) return;
-    // Somebody else may have been quicker, and the record be in use again.
-    if (!state_.processes.attached(process) || state_.processes.alive(process)) continue;
-    std::int32_t const pid = state_.processes.record(process).pid;
-    reclaim(process);
+    std::int32_t pid = 0;
+    {
+      auto const guard = state_.lock_space();
+      if (!guard) return;
+      // Somebody else may have been quicker, and the record be in use again.
+      if (!state_.processes.attached(process) || state_.processes.alive(process)) continue;
+      pid = state_.processes.record(process).pid;
+      if (!reclaim(process)) continue;
+    }
     lmcache::log(log_, LogLevel::kInfo,
                  "process " + std::to_string(pid) +
-                     " is gone without leaving the segment; its slots and leases "
-                     "were taken back");
+                     " is gone without leaving the segment; its slots and leases were taken back");
   }
 }
 
 void DramTier::sweep_expired() {
   if (state_.space.expiry_used.load(std::memory_order_relaxed) == 0) return;
-  constexpr std::uint32_t kEntriesPerSweep = 8192;
+  constexpr std::uint32_t kEntriesPerSweep = 8192;  // about 0.1 ms
   auto const guard = state_.lock_space();
   if (!guard) return;
   std::int64_t const now = state_.clock.unix_seconds();
@@ -79,7 +94,7 @@ void DramTier::sweep_expired() {
     auto const& entry = state_.index.at(index);
     if (entry.state.load(std::memory_order_relaxed) != EntryState::kReady || !entry.expired(now))
       continue;
-    if (allocator_.evict(index)) count(state_.counters->expired_chunks);
+    if (allocator_.remove(index)) count(state_.counters->expired_chunks);
   }
   state_.space.sweep_cursor = end;
 }
@@ -104,18 +119,19 @@ bool DramTier::reserve_ahead() {
   // Without the lock: it may take milliseconds, and doing it twice does no harm.
   auto const reserved = segment_->reserve_extent(next);
   if (reserved) segment_->populate_extent(next);
-  auto const guard = state_.lock_space();
-  if (!guard) return false;
-  if (reserved) {
-    state_.extents.at(next).reserved = 1;
-    return true;
-  }
-  if (usable > next) {
+  {
+    auto const guard = state_.lock_space();
+    if (!guard) return false;
+    if (reserved) {
+      state_.extents.at(next).reserved = 1;
+      return true;
+    }
+    if (state_.header.usable_extents.load(std::memory_order_relaxed) <= next) return false;
     state_.header.usable_extents.store(next, std::memory_order_relaxed);
-    lmcache::log(log_, LogLevel::kWarning,
-                 reserved.error().message() + "; the cache stays at " +
-                     std::to_string(segment_->capacity_bytes() / 1'000'000) + " MB");
   }
+  lmcache::log(log_, LogLevel::kWarning,
+               reserved.error().message() + "; the cache stays at " +
+                   std::to_string(segment_->capacity_bytes() / 1'000'000) + " MB");
   return false;
 }
 

@@ -31,6 +31,7 @@ class Repair {
     link_live();
     state_.index.rebuild_all();
     release_empty_extents();
+    find_open_extents();
     return {};
   }
 
@@ -42,11 +43,14 @@ class Repair {
       space.classes[id].free.clear();
       space.classes[id].leaves.clear();
       space.classes[id].open_extent = kNoExtent;
+      space.classes[id].empty_extents = 0;
     }
     for (std::uint32_t extent = 0; extent < state_.extents.count(); ++extent) {
       auto& record = state_.extents.at(extent);
       record.bound = 0;
+      record.live = 0;
       record.first_entry = kNoEntry;
+      if (record.size_class != 0) ++space.classes[record.size_class].empty_extents;
     }
     state_.tree.initialise();
     for (auto& record : state_.namespaces.records()) {
@@ -78,12 +82,10 @@ class Repair {
       auto& record = state_.extents.at(state_.extents.extent_of(entry.payload_offset));
       entry.extent_next = std::exchange(record.first_entry, index);
       record.bound = std::max(record.bound, state_.extents.slot_of(entry.payload_offset) + 1);
-      if (record.bound < record.slots) {
-        state_.class_of(entry).open_extent = state_.extents.extent_of(entry.payload_offset);
-      }
       if (entry.state.load(std::memory_order_relaxed) == EntryState::kFree) {
         state_.recency.push_front(state_.class_of(entry).free, index);
       } else {
+        state_.mark_live(entry);
         live_.push_back(index);
       }
     }
@@ -124,14 +126,16 @@ class Repair {
   void release_empty_extents() {
     for (std::uint32_t extent = 0; extent < state_.extents.count(); ++extent) {
       auto const& record = state_.extents.at(extent);
-      if (record.size_class == 0) continue;
-      bool live = false;
-      for (std::uint32_t at = record.first_entry; at != kNoEntry;
-           at = state_.index.at(at).extent_next) {
-        live =
-            live || state_.index.at(at).state.load(std::memory_order_relaxed) != EntryState::kFree;
-      }
-      if (!live) release_extent(state_, extent);
+      if (record.size_class != 0 && record.live == 0) release_extent(state_, extent);
+    }
+  }
+
+  // The slots that were never handed out.
+  void find_open_extents() {
+    for (std::uint32_t extent = 0; extent < state_.extents.count(); ++extent) {
+      auto const& record = state_.extents.at(extent);
+      if (record.size_class == 0 || record.bound == record.slots) continue;
+      state_.space.classes[record.size_class].open_extent = extent;
     }
   }
 

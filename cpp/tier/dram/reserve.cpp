@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes room for new chunks and enters them into the index, still unreadable.
 #include <algorithm>
+#include <limits>
+#include <utility>
 
 #include <lmcache/tier/dram/dram_tier.hpp>
 
@@ -16,93 +18,146 @@ std::uint32_t slot_blocks(std::uint32_t blocks, std::uint32_t blocks_per_chunk) 
   return blocks_per_chunk;
 }
 
+DropReason reason_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::kInvalidArgument:
+      return DropReason::kTooLarge;
+    case ErrorCode::kUnavailable:
+      return DropReason::kLaneUndeclared;
+    case ErrorCode::kTimeout:
+      return DropReason::kLockTimeout;
+    default:
+      return DropReason::kNoSpace;
+  }
+}
+
+std::uint32_t expiry(std::int64_t now_unix_s, std::uint32_t ttl_seconds) {
+  constexpr auto kNever = std::numeric_limits<std::uint32_t>::max();
+  return static_cast<std::uint32_t>(std::min<std::int64_t>(now_unix_s + ttl_seconds, kNever));
+}
+
 }  // namespace
 
-bool DramTier::present(ChunkKey const& key) {
+DramTier::Presence DramTier::presence(ChunkKey const& key) const {
   auto const guard = state_.index.lock(key, kLockTimeout);
-  if (!guard) return true;  // a store that cannot look is a store that is not made
+  if (!guard) return Presence::kBlocked;
   std::uint32_t const index = state_.index.find(key);
-  if (index == kNoEntry) return false;
+  if (index == kNoEntry) return Presence::kMissing;
   auto const& entry = state_.index.at(index);
-  return !entry.expired(state_.clock.unix_seconds());
+  return entry.expired(state_.clock.unix_seconds()) ? Presence::kMissing : Presence::kThere;
+}
+
+std::optional<DramTier::NewChunk> DramTier::new_chunk(KeyChain const& chain, std::uint32_t chunk,
+                                                      std::uint32_t end_token) {
+  NewChunk out{};
+  out.chunk = chunk;
+  out.first_token = chunk * chain.chunk_tokens();
+  out.end_token = std::min(end_token, out.first_token + chain.chunk_tokens());
+  if (out.end_token - out.first_token == chain.chunk_tokens()) {
+    out.chain_key = chain.keys()[chunk];
+  } else {
+    auto key = chain.tail_key(chunk, out.end_token);
+    if (!key) return std::nullopt;
+    out.chain_key = key.value();
+  }
+  out.fingerprint = chain.fingerprint(chunk, out.end_token);
+  out.has_media = !chain.items_overlapping(out.first_token, out.end_token).empty();
+  return out;
+}
+
+// A tail is there already when another chunk begins with its tokens, in every lane.
+bool DramTier::covered(DramNamespace const& space, KeyChain const& chain, NewChunk const& chunk) {
+  std::uint32_t const tokens = chunk.end_token - chunk.first_token;
+  if (tokens == chain.chunk_tokens() || chunk.has_media) return false;
+  for (auto const& match : partial_matches(space, chain, chunk.chunk, chunk.end_token)) {
+    if (match.tokens < tokens) break;
+    if (std::ranges::all_of(space.lane_masks, [&](ChunkKey const& mask) {
+          return presence(match.chain_key ^ mask) == Presence::kThere;
+        })) {
+      return true;
+    }
+  }
+  return false;
 }
 
 std::vector<std::vector<ChunkRef>> DramTier::reserve(DramNamespace& space, KeyChain const& chain,
                                                      TokenSpan span) {
-  std::uint32_t const chunk_tokens = chain.chunk_tokens();
+  std::uint64_t const first = std::uint64_t{span.first_chunk} * chain.chunk_tokens();
   std::uint32_t const end = std::min(span.end_token, chain.token_count());
-  std::vector<std::vector<ChunkRef>> out(space.lanes());
+  std::size_t const chunks =
+      first < end ? (end - first + chain.chunk_tokens() - 1) / chain.chunk_tokens() : 0;
+  std::vector<std::vector<ChunkRef>> out(space.lanes(), std::vector<ChunkRef>(chunks));
+  if (chunks == 0) return out;
   flush_touches();
-  // The record of a namespace that held nothing may have been given to another one.
-  if (!(record(space).root == space.opened.root) && !open_namespace(space)) return out;
-  for (std::uint32_t chunk = span.first_chunk; std::uint64_t{chunk} * chunk_tokens < end; ++chunk) {
-    NewChunk fresh{};
-    fresh.chunk = chunk;
-    fresh.first_token = chunk * chunk_tokens;
-    fresh.end_token = std::min(end, fresh.first_token + chunk_tokens);
-    bool const tail = fresh.end_token - fresh.first_token < chunk_tokens;
-    if (tail) {
-      auto key = chain.tail_key(chunk, fresh.end_token);
-      if (!key) break;
-      fresh.chain_key = key.value();
-      fresh.fingerprint = chain.fingerprint(chunk, fresh.end_token);
-    } else {
-      fresh.chain_key = chain.keys()[chunk];
-      fresh.fingerprint = chain.fingerprint(chunk, fresh.end_token);
+  std::optional<DropReason> stopped;
+  if (!owns_record(space)) {
+    auto const opened = open_namespace(space);
+    if (!opened) stopped = reason_of(opened.error().code());
+  }
+  std::vector<ChunkRef> refs(space.lanes());
+  for (std::size_t i = 0; i < chunks; ++i) {
+    auto const chunk_index = span.first_chunk + static_cast<std::uint32_t>(i);
+    auto const fresh = stopped ? std::nullopt : new_chunk(chain, chunk_index, end);
+    if (!fresh) {
+      if (!stopped) break;  // no key: SHA-256 failed
+      count(state_.counters->dropped(*stopped), space.lanes());
+      continue;
     }
-    fresh.has_media = !chain.items_overlapping(fresh.first_token, fresh.end_token).empty();
-    // A tail whose tokens another chunk begins with is there already.
-    bool const covered = tail && !fresh.has_media &&
-                         best_partial(space, chain, chunk, fresh.end_token).tokens ==
-                             fresh.end_token - fresh.first_token;
-    for (std::uint32_t lane = 0; lane < space.lanes(); ++lane) {
-      out[lane].push_back({});
-      if (covered || present(fresh.chain_key ^ space.lane_masks[lane])) {
-        count(state_.counters->dropped(DropReason::kDuplicate));
-        continue;
-      }
-      auto reserved = reserve_lane(space, chain, fresh, lane);
-      if (reserved) {
-        out[lane].back() = reserved.value();
-        continue;
-      }
-      switch (reserved.error().code()) {
-        case ErrorCode::kInvalidArgument:
-          count(state_.counters->dropped(DropReason::kTooLarge));
-          break;
-        case ErrorCode::kUnavailable:
-          count(state_.counters->dropped(DropReason::kLaneUndeclared));
-          break;
-        case ErrorCode::kTimeout:
-          count(state_.counters->dropped(DropReason::kLockTimeout));
-          break;
-        case ErrorCode::kCancelled:
-          count(state_.counters->dropped(DropReason::kDuplicate));
-          break;
-        default:
-          count(state_.counters->dropped(DropReason::kNoSpace));
-      }
+    if (covered(space, chain, *fresh)) {
+      count(state_.counters->dropped(DropReason::kDuplicate), space.lanes());
+      continue;
     }
+    std::ranges::fill(refs, ChunkRef{});
+    stopped = reserve_lanes(space, chain, *fresh, refs);
+    for (std::uint32_t lane = 0; lane < space.lanes(); ++lane) out[lane][i] = refs[lane];
   }
   return out;
 }
 
-Result<ChunkRef> DramTier::reserve_lane(DramNamespace const& space, KeyChain const& chain,
+std::optional<DropReason> DramTier::reserve_lanes(DramNamespace& space, KeyChain const& chain,
+                                                  NewChunk const& chunk, std::span<ChunkRef> out) {
+  std::optional<DropReason> failed;
+  std::uint64_t duplicates = 0;
+  for (std::uint32_t lane = 0; lane < space.lanes() && !failed; ++lane) {
+    auto const there = presence(chunk.chain_key ^ space.lane_masks[lane]);
+    if (there == Presence::kBlocked) {
+      failed = DropReason::kLockTimeout;
+    } else if (there == Presence::kThere) {
+      ++duplicates;
+    } else if (auto reserved = reserve_lane(space, chain, chunk, lane)) {
+      out[lane] = reserved.value();
+    } else if (reserved.error().code() == ErrorCode::kCancelled) {
+      ++duplicates;
+    } else {
+      failed = reason_of(reserved.error().code());
+    }
+  }
+  count(state_.counters->dropped(DropReason::kDuplicate), duplicates);
+  if (!failed) return std::nullopt;
+  for (auto& ref : out) {
+    if (ref) settle_or_owe({.ref = std::exchange(ref, {}), .kind = Debt::Kind::kWithdraw});
+  }
+  count(state_.counters->dropped(*failed), space.lanes() - duplicates);
+  return failed;
+}
+
+Result<ChunkRef> DramTier::reserve_lane(DramNamespace& space, KeyChain const& chain,
                                         NewChunk const& chunk, std::uint32_t lane) {
   LMC_TRY_ASSIGN(auto const guard, state_.lock_space());
-  auto& record = state_.namespaces.at(space.id);
-  if (!(record.root == space.opened.root)) {
-    return Error{ErrorCode::kUnavailable,
-                 "the namespace's record was given to another: open it again"};
+  if (!owns_record(space)) {
+    return Error{ErrorCode::kUnavailable, "the namespace's record was given to another"};
   }
-  std::uint64_t const block_bytes = record.lane_block_bytes[lane].load(std::memory_order_acquire);
-  if (block_bytes == 0)
+  auto& block_bytes = space.lane_block_bytes[lane];
+  block_bytes = record(space).lane_block_bytes[lane].load(std::memory_order_acquire);
+  if (block_bytes == 0) {
     return Error{ErrorCode::kUnavailable, "the lane has not declared its block size"};
+  }
   std::uint32_t const block_tokens = space.lane_block_tokens[lane];
   std::uint32_t const tokens = chunk.end_token - chunk.first_token;
   std::uint32_t const blocks = (tokens + block_tokens - 1) / block_tokens;
   std::uint32_t const room = slot_blocks(blocks, chain.chunk_tokens() / block_tokens);
-  std::uint64_t const slot_bytes = room * (block_bytes + block_tokens * sizeof(std::uint32_t)) + 4;
+  std::uint64_t const slot_bytes =
+      room * (block_bytes + block_tokens * sizeof(std::uint32_t)) + sizeof(std::uint32_t);
   LMC_TRY_ASSIGN(std::uint32_t const index, allocator_.allocate(slot_bytes));
 
   ChunkKey const key = chunk.chain_key ^ space.lane_masks[lane];
@@ -131,7 +186,7 @@ Result<ChunkRef> DramTier::reserve_lane(DramNamespace const& space, KeyChain con
 void DramTier::fill_entry(DramNamespace const& space, KeyChain const& chain, NewChunk const& chunk,
                           std::uint32_t lane, std::uint32_t index, std::uint64_t payload_bytes) {
   auto& entry = state_.index.at(index);
-  auto& record = state_.namespaces.at(space.id);
+  auto& record = state_.namespaces.at(space.place.id());
   entry.set_key(chunk.chain_key ^ space.lane_masks[lane]);
   entry.leases.store(0, std::memory_order_relaxed);
   entry.kind = EntryKind::kPrefixChunk;
@@ -140,13 +195,13 @@ void DramTier::fill_entry(DramNamespace const& space, KeyChain const& chain, New
                                           (chunk.has_media ? kHasMedia : 0));
   entry.valid_tokens = chunk.end_token - chunk.first_token;
   entry.payload_bytes = payload_bytes;
-  entry.namespace_id = space.id;
+  entry.namespace_id = space.place.id();
   entry.lane = static_cast<std::uint16_t>(lane);
   entry.checksum = 0;
   entry.expires_unix_s = 0;
+  entry.fingerprint = 0;
   if (options_.ttl_seconds != 0) {
-    entry.expires_unix_s =
-        static_cast<std::uint32_t>(state_.clock.unix_seconds() + options_.ttl_seconds);
+    entry.expires_unix_s = expiry(state_.clock.unix_seconds(), options_.ttl_seconds);
     state_.space.expiry_used.store(1, std::memory_order_relaxed);
   }
   std::ranges::copy(chain.tokens().subspan(chunk.first_token, entry.valid_tokens),
@@ -155,19 +210,20 @@ void DramTier::fill_entry(DramNamespace const& space, KeyChain const& chain, New
   std::uint32_t parent = kNoEntry;
   if (chunk.chunk != 0) {
     // No shard lock: entries come and go only under the space lock, which we hold; the chain may be
-    // read while a lookup reads it too.
+    // read while a lookup reads it too, and a shard that is being rebuilt at this moment costs us
+    // the link, no more.
     parent = state_.index.find(chain.parent_of(chunk.chunk) ^ space.lane_masks[lane]);
   }
   entry.parent = parent;
   // Release pairs with the acquire in HashIndex::rebuild: whoever sees kWriting sees the key.
   entry.state.store(EntryState::kWriting, std::memory_order_release);
   state_.index.insert(index);
+  state_.mark_live(entry);
   if (parent != kNoEntry && state_.index.at(parent).child_count == 0) {
     state_.recency.remove(state_.class_of(state_.index.at(parent)).leaves, parent);
   }
   bool const root_child = chunk.chunk == 0 && lane == 0;
   state_.tree.link(index, parent, root_child ? &record.root_children : nullptr);
-  entry.fingerprint = 0;
   if (lane == 0 && chunk.fingerprint != 0) state_.tree.link_fingerprint(index, chunk.fingerprint);
   state_.policy->on_insert(state_.class_of(entry).leaves, index, ++state_.space.now);
   record.entries.fetch_add(1, std::memory_order_relaxed);

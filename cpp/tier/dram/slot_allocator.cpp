@@ -2,6 +2,7 @@
 #include <lmcache/tier/dram/slot_allocator.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 #include <utility>
 
@@ -42,6 +43,9 @@ Result<std::uint16_t> SlotAllocator::class_for(std::uint64_t slot_bytes) {
   fresh.free.clear();
   fresh.leaves.clear();
   fresh.open_extent = kNoExtent;
+  fresh.empty_extents = 0;
+  // Last: whoever repairs after our death trusts the classes that are counted.
+  std::atomic_signal_fence(std::memory_order_release);
   space.class_count = id;
   return id;
 }
@@ -130,19 +134,26 @@ bool SlotAllocator::open_extent(std::uint16_t size_class) {
   }
   state_.extents.assign(extent, size_class, target.slot_bytes, kNoEntry);
   target.open_extent = extent;
+  ++target.empty_extents;
   return true;
 }
 
 bool SlotAllocator::evict(std::uint32_t index) noexcept {
-  auto& entry = state_.index.at(index);
+  std::uint64_t const payload_bytes = state_.index.at(index).payload_bytes;
+  if (!remove(index)) return false;
+  count(state_.counters->evicted_chunks);
+  count(state_.counters->evicted_bytes, payload_bytes);
+  return true;
+}
+
+bool SlotAllocator::remove(std::uint32_t index) noexcept {
+  auto const& entry = state_.index.at(index);
   auto const guard = state_.index.lock(entry.key(), kLockTimeout);
   if (!guard) return false;
   if (entry.state.load(std::memory_order_relaxed) != EntryState::kReady ||
       entry.leases.load(std::memory_order_relaxed) != 0) {
     return false;
   }
-  count(state_.counters->evicted_chunks);
-  count(state_.counters->evicted_bytes, entry.payload_bytes);
   state_.free_entry(index);
   return true;
 }
@@ -191,19 +202,14 @@ bool SlotAllocator::take_back_extent(std::uint16_t for_class) noexcept {
 }
 
 bool SlotAllocator::release_unused_extent(std::uint16_t for_class) noexcept {
-  auto const all_free = [&](ExtentRecord const& record) {
-    for (std::uint32_t at = record.first_entry; at != kNoEntry;
-         at = state_.index.at(at).extent_next) {
-      if (state_.index.at(at).state.load(std::memory_order_relaxed) != EntryState::kFree)
-        return false;
-    }
-    return true;
-  };
+  bool found = false;
+  for (std::uint16_t id = 1; id <= state_.space.class_count && !found; ++id) {
+    found = id != for_class && state_.space.classes[id].empty_extents != 0;
+  }
+  if (!found) return false;
   for (std::uint32_t extent = 0; extent < state_.extents.count(); ++extent) {
     auto const& record = state_.extents.at(extent);
-    if (record.size_class == 0 || record.size_class == for_class) continue;
-    if (state_.space.classes[record.size_class].free.count < record.bound || !all_free(record))
-      continue;
+    if (record.size_class == 0 || record.size_class == for_class || record.live != 0) continue;
     release_extent(state_, extent);
     return true;
   }
@@ -240,6 +246,7 @@ void release_extent(DramState& state, std::uint32_t extent) noexcept {
     at = std::exchange(entry.extent_next, kNoEntry);
   }
   if (size_class.open_extent == extent) size_class.open_extent = kNoExtent;
+  --size_class.empty_extents;
   state.extents.release(extent);
 }
 

@@ -24,8 +24,7 @@ Result<RobustGuard> DramState::lock_space(std::chrono::milliseconds timeout) {
   LMC_TRY_ASSIGN(auto const found, header.space_lock.lock(timeout));
   RobustGuard guard{header.space_lock};
   if (found == LockState::kOwnerDied) {
-    // When the repair fails the guard's unlock leaves the lock as it was found: the next owner
-    // tries again.
+    // When the repair fails the lock stays marked, and the next owner tries again.
     LMC_TRY(repair_space(*this));
     space.repaired.fetch_add(1, std::memory_order_relaxed);
     header.space_lock.mark_consistent();
@@ -38,9 +37,11 @@ void DramState::free_entry(std::uint32_t index_of_entry) noexcept {
   auto& record = namespaces.at(entry.namespace_id);
   auto* const root_children =
       (entry.flags & kAtRoot) != 0 && entry.lane == 0 ? &record.root_children : nullptr;
-  entry.state.store(EntryState::kFree, std::memory_order_release);
+  // In this order: whoever dies in between leaves an entry that no old ref names, never a free one
+  // that an old ref would name again once it holds another chunk.
   std::uint32_t const next = entry.generation.load(std::memory_order_relaxed) + 1;
   entry.generation.store(next != 0 ? next : 1, std::memory_order_release);
+  entry.state.store(EntryState::kFree, std::memory_order_release);
   index.erase(index_of_entry);
   record.entries.fetch_sub(1, std::memory_order_relaxed);
   record.bytes.fetch_sub(entry.payload_bytes, std::memory_order_relaxed);
@@ -54,6 +55,13 @@ void DramState::free_entry(std::uint32_t index_of_entry) noexcept {
     policy->on_leaf(class_of(index.at(parent)).leaves, parent);
   }
   recency.push_front(size_class.free, index_of_entry);
+  if (--extents.at(extents.extent_of(entry.payload_offset)).live == 0) ++size_class.empty_extents;
+}
+
+void DramState::mark_live(Entry const& entry) noexcept {
+  if (extents.at(extents.extent_of(entry.payload_offset)).live++ == 0) {
+    --class_of(entry).empty_extents;
+  }
 }
 
 }  // namespace lmcache

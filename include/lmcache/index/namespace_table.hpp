@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The namespaces of a segment, readable: what each is made of, how much it holds and how often it hit. Status per
-// model, clearing a model and explaining a miss need no scan of the entries.
+// The namespaces of a segment, readable: what each is made of, how much it holds and how often it
+// hit. Status per model, clearing a model and explaining a miss need no scan of the entries.
 #pragma once
 
 #include <array>
@@ -21,11 +21,14 @@ inline constexpr std::uint32_t kMaxLanes = 128;
 
 struct NamespaceRecord {
   ChunkKey root;
-  std::atomic<std::uint32_t> used;  // 0 = record is free
+  // 0 = record is free; else the value of `incarnation`, by which a handle sees that the record is
+  // still its own.
+  std::atomic<std::uint32_t> used;
   std::uint32_t lanes;
   std::uint32_t chunk_tokens;
   std::uint32_t block_tokens;
   std::uint32_t root_children;  // children of the root, lane 0
+  std::uint32_t incarnation;    // grows each time the record is given to a namespace; never 0 then
   std::int64_t last_opened_unix_s;
   std::atomic<std::uint64_t> entries;
   std::atomic<std::uint64_t> bytes;
@@ -48,13 +51,15 @@ struct NamespaceOpen {
   std::int64_t now_unix_s;
 };
 
-// A view in a segment; cheap to copy. Externally synchronised (the space lock), the counters excepted.
+// A view in a segment; cheap to copy. Externally synchronised (the space lock), the counters
+// excepted.
 class NamespaceTable {
  public:
   explicit NamespaceTable(std::span<std::byte> region) noexcept;
 
-  // Finds or makes the record. When the table is full the record opened longest ago that holds nothing gives way.
-  // Errors: kInvalidArgument (too many lanes), kOutOfMemory (all records hold chunks).
+  // Finds or makes the record. When the table is full the record opened longest ago that holds
+  // nothing gives way. Errors: kInvalidArgument (too many lanes), kOutOfMemory (all records hold
+  // chunks).
   [[nodiscard]] Result<std::uint16_t> open(NamespaceOpen const& request);
   [[nodiscard]] NamespaceRecord& at(std::uint16_t id) const noexcept { return records_[id]; }
   [[nodiscard]] std::span<NamespaceRecord> records() const noexcept { return records_; }

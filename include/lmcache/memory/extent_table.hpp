@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which chunk size each extent of the payload serves, and which of its slots were ever handed out.
 //
-// Invariants: an extent of class 0 is free and has no slots; slots [0, bound) of an extent have an entry each,
-// slots [bound, slots) never had one. Slots are never returned singly: an entry keeps its slot until
-// the whole extent is taken back.
+// Invariants: an extent of class 0 is free and has no slots; slots [0, bound) of an extent have an
+// entry each, slots [bound, slots) never had one. Slots are never returned singly: an entry keeps
+// its slot until the whole extent is taken back.
 #pragma once
 
 #include <cstddef>
@@ -21,19 +21,24 @@ struct ExtentRecord {
   std::uint8_t unused;
   std::uint32_t slots;
   std::uint32_t bound;
-  std::uint32_t first_entry;  // head of the chain of its entries; kNoEntry of the index, as a number
+  std::uint32_t live;  // entries of it that are not free
+  std::uint32_t
+      first_entry;  // head of the chain of its entries; kNoEntry of the index, as a number
   std::uint64_t slot_bytes;
 };
 
 // A view of the table in a segment. Externally synchronised (the space lock).
 class ExtentTable {
  public:
-  ExtentTable(std::span<std::byte> region, std::uint32_t extent_count, std::uint64_t extent_bytes) noexcept;
+  ExtentTable(std::span<std::byte> region, std::uint32_t extent_count,
+              std::uint64_t extent_bytes) noexcept;
 
   [[nodiscard]] ExtentRecord& at(std::uint32_t extent) const noexcept { return records_[extent]; }
-  [[nodiscard]] std::uint32_t count() const noexcept { return static_cast<std::uint32_t>(records_.size()); }
-  // First free extent below `usable`, those backed with memory first. Linear: taken once per extent's worth
-  // of slots, over a few thousand records at most.
+  [[nodiscard]] std::uint32_t count() const noexcept {
+    return static_cast<std::uint32_t>(records_.size());
+  }
+  // First free extent below `usable`, those backed with memory first. Linear: taken once per
+  // extent's worth of slots, over a few thousand records at most.
   [[nodiscard]] std::uint32_t find_free(std::uint32_t usable) const noexcept;
   void assign(std::uint32_t extent, std::uint16_t size_class, std::uint64_t slot_bytes,
               std::uint32_t no_entry) const noexcept;

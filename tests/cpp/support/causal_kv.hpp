@@ -4,14 +4,16 @@
 // process wrote them, and when.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <optional>
 #include <span>
 #include <vector>
 
 #include <lmcache/key/key_chain.hpp>
+
+#include "support/must.hpp"
 
 namespace lmcache::test {
 
@@ -25,10 +27,10 @@ struct TestPrompt {
     return {.tokens = {tokens.begin(), tokens.begin() + count}, .items = items};
   }
   [[nodiscard]] KeyChain chain(ChunkKey const& root, std::uint32_t chunk_tokens) const {
-    auto chain = KeyChain::create(root, chunk_tokens);
-    for (auto const& item : items) (void)chain.value().add_item(item);
-    (void)chain.value().append(tokens);
-    return std::move(chain).value();
+    auto chain = must(KeyChain::create(root, chunk_tokens));
+    for (auto const& item : items) must(chain.add_item(item));
+    must(chain.append(tokens));
+    return chain;
   }
 };
 

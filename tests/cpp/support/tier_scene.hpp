@@ -20,6 +20,7 @@
 
 #include "support/causal_kv.hpp"
 #include "support/manual_clock.hpp"
+#include "support/must.hpp"
 
 namespace lmcache::test {
 
@@ -42,35 +43,29 @@ class TierScene {
  public:
   explicit TierScene(TierShape shape = {}, Clock const& clock = still(), LogHook log = {})
       : shape_{std::move(shape)} {
-    auto opened = DramTier::open(shape_.options, clock, std::move(log));
-    if (!opened) {
-      ADD_FAILURE() << opened.error().message();
-      return;
-    }
-    tier_ = std::move(opened).value();
+    tier_ = must(DramTier::open(shape_.options, clock, std::move(log)));
     space = open_space("model");
   }
 
   // A namespace whose lanes are declared.
   [[nodiscard]] DramNamespace open_space(std::string const& name, bool declare = true) {
     auto out = describe_space(name);
-    EXPECT_TRUE(tier_->open_namespace(out).has_value());
+    must(tier_->open_namespace(out));
     for (std::uint32_t lane = 0; declare && lane < shape_.lanes; ++lane) {
-      EXPECT_TRUE(tier_->declare_lane(out, lane, block_bytes()).has_value());
+      must(tier_->declare_lane(out, lane, block_bytes()));
     }
     return out;
   }
   [[nodiscard]] DramNamespace describe_space(std::string const& name) const {
     DramNamespace out;
-    NamespaceSpec spec{.model = name, .chunk_tokens = shape_.chunk_tokens};
-    out.opened.root = namespace_root(spec).value();
+    out.opened.root = must(namespace_root(
+        {.model = name, .geometry_hash = {{1}}, .chunk_tokens = shape_.chunk_tokens}));
     out.opened.chunk_tokens = shape_.chunk_tokens;
     out.opened.block_tokens = shape_.block_tokens;
     out.model = name;
     for (std::uint32_t lane = 0; lane < shape_.lanes; ++lane) {
       out.lane_masks.push_back(
-          lane_mask(out.opened.root, {.group = 0, .rank = lane, .world_size = shape_.lanes})
-              .value());
+          must(lane_mask(out.opened.root, {.group = 0, .rank = lane, .world_size = shape_.lanes})));
       out.lane_block_tokens.push_back(shape_.block_tokens);
     }
     return out;
@@ -178,7 +173,7 @@ class TierScene {
   [[nodiscard]] std::uint64_t block_bytes() const {
     return shape_.block_tokens * shape_.token_bytes;
   }
-  [[nodiscard]] SegmentUse use() { return measure_use(state()).value(); }
+  [[nodiscard]] SegmentUse use() { return must(measure_use(state())); }
   void close() { tier_.reset(); }
 
   DramNamespace space;

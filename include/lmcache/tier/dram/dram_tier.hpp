@@ -8,6 +8,7 @@
 // by any other process (reap).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -19,6 +20,7 @@
 #include <lmcache/base/clock.hpp>
 #include <lmcache/base/log.hpp>
 #include <lmcache/base/result.hpp>
+#include <lmcache/base/sha256.hpp>
 #include <lmcache/index/chunk_ref.hpp>
 #include <lmcache/key/key_chain.hpp>
 #include <lmcache/tier/dram/slot_allocator.hpp>
@@ -27,28 +29,53 @@
 namespace lmcache {
 
 struct DramOptions {
-  std::string name;  // segment name; empty = private to this process
+  std::string name{};  // segment name; empty = private to this process
   std::string directory{SegmentOptions::kDefaultDirectory};
   std::uint64_t capacity_bytes = 0;
-  std::uint64_t chunk_bytes_hint =
-      0;  // slot size of the creator's full chunks: extents become a multiple of it
+  // Slot size of the creator's full chunks: extents become a multiple of it.
+  std::uint64_t chunk_bytes_hint = 0;
   std::uint32_t max_entries = 0;  // 0 = by capacity
   bool remove_when_unused = true;
   EvictionKind eviction = EvictionKind::kLru;
   std::uint32_t ttl_seconds = 0;  // 0 = for ever
-  std::string role;
-  std::string instance_id;
+  std::string role{};
+  std::string instance_id{};
 };
 
-// A namespace as a process holds it: the record's number and all that its keys need.
+// Where the record of a namespace is, and which of the record's owners we are
+// (NamespaceRecord::incarnation). One word, because a reservation that finds the record given away
+// opens another while look-ups go on.
+class RecordPlace {
+ public:
+  RecordPlace() noexcept = default;
+  RecordPlace(std::uint16_t id, std::uint32_t incarnation) noexcept
+      : word_{(std::uint64_t{incarnation} << 16) | id} {}
+  RecordPlace(RecordPlace const& other) noexcept : word_{other.word_.load()} {}
+  RecordPlace& operator=(RecordPlace const& other) noexcept {
+    word_.store(other.word_.load());
+    return *this;
+  }
+  [[nodiscard]] std::uint16_t id() const noexcept {
+    return static_cast<std::uint16_t>(word_.load(std::memory_order_relaxed));
+  }
+  [[nodiscard]] std::uint32_t incarnation() const noexcept {
+    return static_cast<std::uint32_t>(word_.load(std::memory_order_relaxed) >> 16);
+  }
+
+ private:
+  std::atomic<std::uint64_t> word_{0};
+};
+
+// A namespace as a process holds it: its record and all that its keys need.
 struct DramNamespace {
   NamespaceOpen opened;  // texts point into the members below
   std::string model;
   std::string description;
-  std::uint16_t id = 0;
+  RecordPlace place;
   std::vector<ChunkKey> lane_masks;
   std::vector<std::uint32_t> lane_block_tokens;
-  std::vector<std::uint64_t> lane_block_bytes;  // as far as declared; 0 = not yet
+  // As far as declared; 0 = not yet. Guarded by the space lock.
+  std::vector<std::uint64_t> lane_block_bytes;
   [[nodiscard]] std::uint32_t lanes() const noexcept {
     return static_cast<std::uint32_t>(lane_masks.size());
   }
@@ -70,9 +97,9 @@ struct ChunkSlot {
   std::uint16_t lane;
 };
 
-// Thread-safe; any number of processes may have one on the same segment. No call waits longer than
-// a lock's deadline (50 ms, but for repair and reaping); none does I/O but open() and, rarely, the
-// reservation of memory.
+// Thread-safe; up to 64 processes may have one on the same segment. No call waits for more than a
+// few deadlines of locks (50 ms each; open() and the destructor 5 s); none does I/O but open() and,
+// rarely, the reservation of memory.
 class DramTier {
  public:
   [[nodiscard]] static Result<std::unique_ptr<DramTier>> open(DramOptions options,
@@ -85,11 +112,16 @@ class DramTier {
   // Finds or makes the record. Errors: kInvalidArgument, kOutOfMemory (namespace table), kTimeout.
   [[nodiscard]] Result<void> open_namespace(DramNamespace& handle);
   // The process that owns a lane says how many bytes a block has over all planes; before, nothing
-  // of that lane is stored. Errors: kInvalidArgument (no such lane).
+  // of that namespace is stored. Errors: kInvalidArgument (no such lane, no such size), kTimeout.
   [[nodiscard]] Result<void> declare_lane(DramNamespace& handle, std::uint32_t lane,
                                           std::uint64_t block_bytes);
   [[nodiscard]] NamespaceRecord& record(DramNamespace const& handle) const noexcept {
-    return state_.namespaces.at(handle.id);
+    return state_.namespaces.at(handle.place.id());
+  }
+  // A record whose namespace holds nothing may be given to another: then this handle must be opened
+  // again before it is used to store, and what the record counts is not ours.
+  [[nodiscard]] bool owns_record(DramNamespace const& handle) const noexcept {
+    return record(handle).used.load(std::memory_order_acquire) == handle.place.incarnation();
   }
 
   // The longest prefix of at most `limit_tokens` tokens that every lane has, exact to the token;
@@ -102,9 +134,10 @@ class DramTier {
     std::uint32_t first_chunk;
     std::uint32_t end_token;
   };
-  // Reserves the chunks from first_chunk on that cover the tokens up to end_token, in every lane.
-  // An empty ref says that there is nothing to write: the chunk is there, is being written, or had
-  // no room (counted).
+  // Reserves the chunks from first_chunk on that cover the tokens up to end_token, in every lane:
+  // [lane][chunk]. An empty ref says that there is nothing to write: the chunk is there, is being
+  // written, or had no room (counted). Where one lane has no room the chunk is reserved in none,
+  // nor is any chunk after it: without it they could not be found.
   [[nodiscard]] std::vector<std::vector<ChunkRef>> reserve(DramNamespace& space,
                                                            KeyChain const& chain, TokenSpan span);
   // Gives a reservation back, unless somebody is writing it or it was published.
@@ -125,7 +158,8 @@ class DramTier {
   void sweep_expired();
   // Reserves memory ahead of need, one extent a call; false when there is nothing to do.
   [[nodiscard]] bool reserve_ahead();
-  void retry_releases();
+  // Releases and cancellations that a lock refused.
+  void settle_debts();
 
   [[nodiscard]] Segment& segment() const noexcept { return *segment_; }
   [[nodiscard]] DramState& state() noexcept { return state_; }
@@ -133,23 +167,36 @@ class DramTier {
   [[nodiscard]] DramOptions const& options() const noexcept { return options_; }
 
  private:
-  DramTier(DramOptions options, std::unique_ptr<Segment> segment, Clock const& clock, LogHook log);
+  DramTier(DramOptions options, std::unique_ptr<Segment> segment, Sha256Algorithm sha256,
+           Clock const& clock, LogHook log);
   [[nodiscard]] Result<void> join();
+  [[nodiscard]] std::string note_about_size() const;
   void leave() noexcept;
 
-  // Lookup (lookup.cpp).
-  [[nodiscard]] std::optional<ChunkRef> lease_key(ChunkKey const& key);
-  [[nodiscard]] bool lease_lanes(DramNamespace const& space, ChunkKey const& chain_key,
-                                 LeasedPrefix& out);
-  [[nodiscard]] std::uint32_t lease_partial(DramNamespace const& space, KeyChain const& chain,
-                                            std::uint32_t limit_tokens, LeasedPrefix& out);
+  // Lookup (lookup.cpp). kBlocked: a lock was not free in time, so that more attempts would only
+  // wait longer.
+  enum class Presence : std::uint8_t { kThere, kMissing, kBlocked };
+  [[nodiscard]] Presence lease_key(ChunkKey const& key, ChunkRef& out);
+  [[nodiscard]] Presence lease_lanes(DramNamespace const& space, ChunkKey const& chain_key,
+                                     LeasedPrefix& out);
+  void prefetch(DramNamespace const& space, std::span<ChunkKey const> keys,
+                std::uint32_t chunk) const noexcept;
+  void count_lookup(DramNamespace const& space, KeyChain const& chain, LeasedPrefix const& found);
+  void touch(std::span<ChunkRef const> refs);
+
+  // Parts of a chunk (partial_match.cpp).
   struct PartialMatch {
     ChunkKey chain_key;
     std::uint32_t tokens = 0;
   };
-  [[nodiscard]] PartialMatch best_partial(DramNamespace const& space, KeyChain const& chain,
-                                          std::uint32_t chunk, std::uint32_t end_token);
-  void touch(std::span<ChunkRef const> refs);
+  [[nodiscard]] std::uint32_t lease_partial(DramNamespace const& space, KeyChain const& chain,
+                                            std::uint32_t limit_tokens, LeasedPrefix& out);
+  [[nodiscard]] std::vector<PartialMatch> partial_matches(DramNamespace const& space,
+                                                          KeyChain const& chain,
+                                                          std::uint32_t chunk,
+                                                          std::uint32_t end_token);
+  [[nodiscard]] bool key_is_of(ChunkKey const& chain_key, ChunkKey const& parent,
+                               ChunkRef ref) const;
 
   // Reservation (reserve.cpp).
   struct NewChunk {
@@ -160,30 +207,56 @@ class DramTier {
     std::uint32_t fingerprint;
     bool has_media;
   };
-  [[nodiscard]] Result<ChunkRef> reserve_lane(DramNamespace const& space, KeyChain const& chain,
+  [[nodiscard]] static std::optional<NewChunk> new_chunk(KeyChain const& chain, std::uint32_t chunk,
+                                                         std::uint32_t end_token);
+  [[nodiscard]] bool covered(DramNamespace const& space, KeyChain const& chain,
+                             NewChunk const& chunk);
+  // Reserves a chunk in all lanes or, if one has no room, in none: then says why.
+  [[nodiscard]] std::optional<DropReason> reserve_lanes(DramNamespace& space, KeyChain const& chain,
+                                                        NewChunk const& chunk,
+                                                        std::span<ChunkRef> out);
+  [[nodiscard]] Result<ChunkRef> reserve_lane(DramNamespace& space, KeyChain const& chain,
                                               NewChunk const& chunk, std::uint32_t lane);
-  [[nodiscard]] bool present(ChunkKey const& key);
+  [[nodiscard]] Presence presence(ChunkKey const& key) const;
   void fill_entry(DramNamespace const& space, KeyChain const& chain, NewChunk const& chunk,
                   std::uint32_t lane, std::uint32_t index, std::uint64_t payload_bytes);
 
   // Leases (leases.cpp). The shard lock of the entry is held.
-  void add_lease(std::uint32_t index) noexcept;
+  [[nodiscard]] bool add_lease(std::uint32_t index) noexcept;
   void drop_lease(std::uint32_t index) noexcept;
+  [[nodiscard]] bool names_entry(ChunkRef ref) const noexcept;
   [[nodiscard]] std::optional<RobustGuard> lock_entry(ChunkRef ref) const;
   [[nodiscard]] ChunkSlot slot_of(Entry const& entry) const noexcept;
-  // Reaping (reaper.cpp).
-  void reclaim(std::uint32_t process);
+  // What is owed to the segment: it must be done, but not by whoever cannot wait for a lock.
+  struct Debt {
+    enum class Kind : std::uint8_t {
+      kRelease,   // a lease
+      kAbandon,   // a lease and the reservation
+      kWithdraw,  // a reservation
+      kCancel,    // the same, counted
+    };
+    ChunkRef ref;
+    Kind kind;
+  };
+  [[nodiscard]] bool settle(Debt debt);
+  void settle_or_owe(Debt debt);
+  void owe(std::span<Debt const> debts);
+  // Reaping (reaper.cpp). False: a lock was not free; nothing is lost, try again.
+  [[nodiscard]] bool reclaim(std::uint32_t process);
+  void reclaim_dead();
+  void disown() noexcept;
 
   DramOptions options_;
   LogHook log_;
   std::unique_ptr<Segment> segment_;
   DramState state_;
   SlotAllocator allocator_;
+  Sha256Algorithm sha256_;
   bool joined_{false};
 
-  std::mutex pending_mutex_;               // guards the two lists below
-  std::vector<ChunkRef> touched_;          // uses not yet applied to the recency lists
-  std::vector<ChunkRef> pending_release_;  // leases whose shard was locked too long
+  std::mutex pending_mutex_;       // guards the two lists below
+  std::vector<ChunkRef> touched_;  // uses not yet applied to the recency lists
+  std::vector<Debt> debts_;
 };
 
 // Where the token ids of a chunk lie in its slot.

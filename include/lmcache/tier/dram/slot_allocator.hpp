@@ -22,7 +22,8 @@ class SlotAllocator {
   [[nodiscard]] Result<std::uint32_t> allocate(std::uint64_t size_bytes);
   void put_back(std::uint32_t entry) noexcept;
 
-  // Evicts one chunk unless it is leased or being written.
+  // Frees one chunk unless it is leased or being written. evict() counts it as evicted.
+  [[nodiscard]] bool remove(std::uint32_t entry) noexcept;
   [[nodiscard]] bool evict(std::uint32_t entry) noexcept;
 
   // The slot size that chunks of `size_bytes` share: whole pages, or cache lines for small objects.

@@ -38,8 +38,8 @@ struct SizeClass {
   std::uint64_t slot_bytes;
   RecencyHead free;
   RecencyHead leaves;
-  std::uint32_t open_extent;  // slots not handed out yet, or kNoExtent
-  std::uint32_t unused;
+  std::uint32_t open_extent;    // slots not handed out yet, or kNoExtent
+  std::uint32_t empty_extents;  // extents of the class in which nothing lies
 };
 
 struct SpaceState {
@@ -86,6 +86,8 @@ struct DramState {
   [[nodiscard]] Result<RobustGuard> lock_space(std::chrono::milliseconds timeout = kLockTimeout);
   // Makes an entry free, whatever it was. The space lock and its shard's are held.
   void free_entry(std::uint32_t index_of_entry) noexcept;
+  // Counts an entry that stopped being free.
+  void mark_live(Entry const& entry) noexcept;
 };
 
 // Rebuilds lists, trees, extents and counters out of the entries. The space lock is held.
