@@ -204,7 +204,8 @@ TYPED_TEST_P(CopierConformance, WaitKeepsItsDeadline) {
 
 TYPED_TEST_P(CopierConformance, NothingIsTouchedAfterCancel) {
   for (std::uint64_t round = 0; round < 20; ++round) {
-    typename TestFixture::Scene scene{{.planes = 6, .chunks = 30}, 100 + round};
+    typename TestFixture::Scene scene{{.planes = 6, .chunks = 30, .largest_page = 1500},
+                                      100 + round};
     auto const direction =
         round % 2 == 0 ? CopyDirection::kEngineToSlot : CopyDirection::kSlotToEngine;
     ItemLog log{30};
@@ -212,7 +213,7 @@ TYPED_TEST_P(CopierConformance, NothingIsTouchedAfterCancel) {
                              round % 4 < 2 ? CopyPriority::kBackground : CopyPriority::kForeground);
     batch.on_item = log.callback();
     auto const ticket = this->submit(std::move(batch));
-    std::this_thread::sleep_for(std::chrono::microseconds{round * 40});
+    std::this_thread::sleep_for(std::chrono::microseconds{round * 15});
     this->copier->cancel(ticket);
     EXPECT_TRUE(this->copier->done(ticket));
     auto const told = log.told();

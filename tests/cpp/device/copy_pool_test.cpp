@@ -125,6 +125,34 @@ TEST(CopyPoolTest, OnlyBackgroundThreadsAreNice) {
   }
 }
 
+TEST(CopyPoolTest, PlaneWaiterIsWokenWhileTheBatchGoesOn) {
+  OneByteBatches batches;
+  CopyPool pool{{.threads = 1, .piece_bytes = 1}};
+  ASSERT_TRUE(pool.start());
+  std::latch go{1};
+  std::latch woken{1};
+  auto const held = pool.submit(
+      batches.make(1, CopyPriority::kForeground, [&](std::uint32_t, CopyStatus) { go.wait(); }));
+  auto batch =
+      batches.make(2, CopyPriority::kForeground, [&](std::uint32_t, CopyStatus) { woken.wait(); });
+  batch.direction = CopyDirection::kSlotToEngine;
+  batch.plane_count = 2;
+  batch.items[1].runs[0].plane = 1;
+  auto const ticket = pool.submit(std::move(batch));
+  auto const deadline = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+  std::thread waiter{[&] {
+    auto const progress = pool.wait(ticket, 1, deadline);
+    EXPECT_EQ(progress->planes_arrived, 1U);
+    EXPECT_LT(std::chrono::steady_clock::now(), deadline);
+    woken.count_down();
+  }};
+  std::this_thread::sleep_for(std::chrono::milliseconds{5});  // let it fall asleep
+  go.count_down();
+  waiter.join();
+  EXPECT_TRUE(pool.wait(ticket, 0xffffffff, test::soon())->over);
+  EXPECT_TRUE(pool.wait(held, 0xffffffff, test::soon())->over);
+}
+
 TEST(CopyPoolTest, WaiterLearnsThatItsBatchWasRetired) {
   OneByteBatches batches;
   CopyPool pool{{.threads = 1}};

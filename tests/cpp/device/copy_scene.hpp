@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -18,7 +19,10 @@ using Bytes = std::vector<std::byte>;
 
 inline Bytes random_bytes(std::size_t bytes, std::mt19937_64& random) {
   Bytes out(bytes);
-  for (std::byte& b : out) b = static_cast<std::byte>(random());
+  for (std::size_t at = 0; at < bytes; at += sizeof(std::uint64_t)) {
+    std::uint64_t const word = random();
+    std::memcpy(out.data() + at, &word, std::min(sizeof(word), bytes - at));
+  }
   return out;
 }
 
@@ -96,9 +100,8 @@ class CopyScene {
     each_page(chunk, [&](std::size_t at_engine, std::size_t at_slot, std::size_t bytes,
                          std::uint32_t plane) {
       if (plane >= planes) return;
-      auto const page = held.begin() + static_cast<std::ptrdiff_t>(at_engine);
-      equal = equal && std::equal(page, page + static_cast<std::ptrdiff_t>(bytes),
-                                  slots_[chunk].begin() + static_cast<std::ptrdiff_t>(at_slot));
+      equal =
+          equal && std::memcmp(held.data() + at_engine, slots_[chunk].data() + at_slot, bytes) == 0;
     });
     return equal;
   }
@@ -121,7 +124,7 @@ class CopyScene {
   }
   [[nodiscard]] bool is_poisoned(std::byte value) const {
     auto const all = [value](Bytes const& bytes) {
-      return std::all_of(bytes.begin(), bytes.end(), [value](std::byte b) { return b == value; });
+      return std::memcmp(bytes.data(), Bytes(bytes.size(), value).data(), bytes.size()) == 0;
     };
     return all(engine_.read()) && std::all_of(slots_.begin(), slots_.end(), all);
   }
