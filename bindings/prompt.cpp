@@ -42,10 +42,12 @@ void bind_prompt(py::module_& module) {
       .def(
           "append",
           [](KeyChain& chain, py::object const& tokens) {
-            auto const ids = tokens_of(tokens);
-            py::gil_scoped_release const release;
-            auto result = chain.append(ids);
-            py::gil_scoped_acquire const acquire;
+            TokenIds const source{tokens};
+            auto result = [&] {
+              py::gil_scoped_release const release;
+              return chain.append(source.ids());
+            }();
+            if (!result) source.check();  // in the caller's terms
             unwrap(result);
           },
           "tokens"_a, "Appends ids: a sequence of int or a 1-D integer array.")

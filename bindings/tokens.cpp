@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tokens.hpp"
 
+#include <algorithm>
 #include <string>
 #include <type_traits>
 
@@ -17,44 +18,70 @@ namespace {
                         ": ids are 0 to " + std::to_string(kMaxTokenId));
 }
 
+// No branch per id, so that the compiler makes vectors of it.
 template <class Integer>
-bool append(std::vector<std::uint32_t>& out, py::buffer_info const& info) {
-  if (!info.item_type_is_equivalent_to<Integer>()) return false;
-  auto const* bytes = static_cast<char const*>(info.ptr);
-  for (py::ssize_t i = 0; i < info.shape[0]; ++i) {
-    auto const value = *reinterpret_cast<Integer const*>(bytes + i * info.strides[0]);
-    bool negative = false;
-    if constexpr (std::is_signed_v<Integer>) negative = value < 0;
-    if (negative || static_cast<std::uint64_t>(value) > kMaxTokenId) {
-      reject(static_cast<std::size_t>(i), std::to_string(value));
-    }
-    out.push_back(static_cast<std::uint32_t>(value));
+std::vector<std::uint32_t> copied(py::buffer_info const& info) {
+  auto const* const bytes = static_cast<char const*>(info.ptr);
+  auto const count = static_cast<std::size_t>(info.shape[0]);
+  auto const at = [&](std::size_t i) {
+    return *reinterpret_cast<Integer const*>(bytes + static_cast<py::ssize_t>(i) * info.strides[0]);
+  };
+  std::vector<std::uint32_t> out(count);
+  std::uint64_t seen = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    auto const id = static_cast<std::uint64_t>(at(i));  // negative ones become very large
+    seen |= id;
+    out[i] = static_cast<std::uint32_t>(id);
   }
-  return true;
-}
-
-std::vector<std::uint32_t> from_buffer(py::buffer const& buffer) {
-  py::buffer_info const info = buffer.request();
-  if (info.ndim != 1) {
-    throw py::type_error("token ids must be one-dimensional, got an array of " +
-                         std::to_string(info.ndim) + " dimensions");
-  }
-  std::vector<std::uint32_t> out;
-  out.reserve(static_cast<std::size_t>(info.shape[0]));
-  if (!append<std::int32_t>(out, info) && !append<std::int64_t>(out, info) &&
-      !append<std::uint32_t>(out, info) && !append<std::uint64_t>(out, info)) {
-    throw py::type_error("token ids must be 32- or 64-bit integers, got items of format '" +
-                         info.format + "'");
+  if (seen <= kMaxTokenId) return out;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (static_cast<std::uint64_t>(at(i)) > kMaxTokenId) reject(i, std::to_string(at(i)));
   }
   return out;
 }
 
+bool lies_in_a_row(py::buffer_info const& info) {
+  auto const address = reinterpret_cast<std::uintptr_t>(info.ptr);
+  return info.strides[0] == sizeof(std::uint32_t) && address % alignof(std::uint32_t) == 0;
+}
+
 }  // namespace
 
-std::vector<std::uint32_t> tokens_of(py::handle source) {
+TokenIds::TokenIds(py::handle source) {
   if (PyObject_CheckBuffer(source.ptr()) != 0 && !py::isinstance<py::bytes>(source)) {
-    return from_buffer(py::reinterpret_borrow<py::buffer>(source));
+    read_buffer(py::reinterpret_borrow<py::buffer>(source));
+  } else {
+    read_sequence(source);
   }
+}
+
+void TokenIds::read_buffer(py::buffer const& buffer) {
+  lent_ = buffer.request();
+  if (lent_.ndim != 1) {
+    throw py::type_error("token ids must be one-dimensional, got an array of " +
+                         std::to_string(lent_.ndim) + " dimensions");
+  }
+  signed_ = lent_.item_type_is_equivalent_to<std::int32_t>();
+  if ((signed_ || lent_.item_type_is_equivalent_to<std::uint32_t>()) && lies_in_a_row(lent_)) {
+    ids_ = {static_cast<std::uint32_t const*>(lent_.ptr), static_cast<std::size_t>(lent_.shape[0])};
+    return;
+  }
+  if (signed_) {
+    copied_ = copied<std::int32_t>(lent_);
+  } else if (lent_.item_type_is_equivalent_to<std::int64_t>()) {
+    copied_ = copied<std::int64_t>(lent_);
+  } else if (lent_.item_type_is_equivalent_to<std::uint32_t>()) {
+    copied_ = copied<std::uint32_t>(lent_);
+  } else if (lent_.item_type_is_equivalent_to<std::uint64_t>()) {
+    copied_ = copied<std::uint64_t>(lent_);
+  } else {
+    throw py::type_error("token ids must be 32- or 64-bit integers, got items of format '" +
+                         lent_.format + "'");
+  }
+  ids_ = copied_;
+}
+
+void TokenIds::read_sequence(py::handle source) {
   if (!py::isinstance<py::sequence>(source) || py::isinstance<py::str>(source) ||
       py::isinstance<py::bytes>(source)) {
     throw py::type_error("token ids must be a sequence of int or an integer array, got " +
@@ -66,7 +93,7 @@ std::vector<std::uint32_t> tokens_of(py::handle source) {
   if (!items) throw py::error_already_set();
   auto const count = PySequence_Fast_GET_SIZE(items.ptr());
   PyObject** const values = PySequence_Fast_ITEMS(items.ptr());
-  std::vector<std::uint32_t> out(static_cast<std::size_t>(count));
+  copied_.resize(static_cast<std::size_t>(count));
   for (py::ssize_t i = 0; i < count; ++i) {
     int overflow = 0;
     long long const value = PyLong_AsLongLongAndOverflow(values[i], &overflow);
@@ -74,9 +101,17 @@ std::vector<std::uint32_t> tokens_of(py::handle source) {
     if (overflow != 0 || value < 0 || value > kMaxTokenId) {
       reject(static_cast<std::size_t>(i), py::str(values[i]).cast<std::string>());
     }
-    out[static_cast<std::size_t>(i)] = static_cast<std::uint32_t>(value);
+    copied_[static_cast<std::size_t>(i)] = static_cast<std::uint32_t>(value);
   }
-  return out;
+  ids_ = copied_;
+}
+
+void TokenIds::check() const {
+  auto const wrong = std::ranges::find_if(ids_, [](auto id) { return id > kMaxTokenId; });
+  if (wrong == ids_.end()) return;
+  auto const position = static_cast<std::size_t>(wrong - ids_.begin());
+  reject(position,
+         signed_ ? std::to_string(static_cast<std::int32_t>(*wrong)) : std::to_string(*wrong));
 }
 
 }  // namespace lmcache::bindings
