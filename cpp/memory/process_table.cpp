@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <string>
 
+#include <lmcache/base/fixed_text.hpp>
 #include <lmcache/memory/process_identity.hpp>
 
 namespace lmcache {
@@ -24,12 +27,6 @@ struct flock byte_lock(std::uint32_t index, short type) {
   return lock;
 }
 
-template <std::size_t N>
-void copy_text(std::array<char, N>& target, std::string_view text) {
-  target.fill('\0');
-  std::copy_n(text.begin(), std::min(text.size(), N - 1), target.begin());
-}
-
 }  // namespace
 
 ProcessTable::ProcessTable(std::span<std::byte> region, int segment_fd) noexcept
@@ -42,16 +39,23 @@ Result<std::uint32_t> ProcessTable::claim(Claim const& claim) {
     // An open-file-description lock belongs to this mapping of the segment, not to the process: two
     // engines in one process do not undo each other's.
     auto lock = byte_lock(index, F_WRLCK);
-    if (::fcntl(fd_, F_OFD_SETLK, &lock) != 0) continue;  // a forked child of a dead owner holds it
+    if (::fcntl(fd_, F_OFD_SETLK, &lock) != 0) {
+      if (errno == EAGAIN || errno == EACCES) continue;  // a forked child of a dead owner holds it
+      return Error{ErrorCode::kIo,
+                   std::string{"cannot lock the segment file: "} + std::strerror(errno), errno};
+    }
     record.pid = ::getpid();
-    record.start_ticks = running_since(record.pid).value_or(0);
-    record.pid_namespace = own_pid_namespace();
+    auto const since = running_since(record.pid);
+    bool const known = since && since.value().has_value();
+    record.start_ticks = known ? *since.value() : 0;
+    record.pid_namespace = known ? own_pid_namespace() : 0;
     record.attached_unix_s = claim.now_unix_s;
     copy_text(record.role, claim.role);
     copy_text(record.instance_id, claim.instance_id);
     std::memset(static_cast<void*>(&record.counters), 0, sizeof record.counters);
     std::memset(static_cast<void*>(&record.latencies), 0, sizeof record.latencies);
     record.attached.store(1, std::memory_order_release);
+    own_ |= std::uint64_t{1} << index;
     return index;
   }
   return Error{ErrorCode::kUnavailable,
@@ -60,6 +64,8 @@ Result<std::uint32_t> ProcessTable::claim(Claim const& claim) {
 
 void ProcessTable::release(std::uint32_t index) noexcept {
   records_[index].attached.store(0, std::memory_order_release);
+  // Written by its owner only: alive() reads it without the lock.
+  if (claimed_here(index)) own_ &= ~(std::uint64_t{1} << index);
   auto lock = byte_lock(index, F_UNLCK);
   ::fcntl(fd_, F_OFD_SETLK, &lock);  // fails harmlessly when the lock is a dead process's
 }
@@ -71,9 +77,9 @@ bool ProcessTable::attached(std::uint32_t index) const noexcept {
 bool ProcessTable::alive(std::uint32_t index) const noexcept {
   auto const& record = records_[index];
   if (!attached(index)) return false;
-  if (record.pid_namespace == own_pid_namespace()) {
-    auto const since = running_since(record.pid);
-    return since.has_value() && *since == record.start_ticks;
+  if (claimed_here(index)) return true;
+  if (record.pid_namespace != 0 && record.pid_namespace == own_pid_namespace()) {
+    if (auto const since = running_since(record.pid)) return since.value() == record.start_ticks;
   }
   auto lock = byte_lock(index, F_WRLCK);
   if (::fcntl(fd_, F_OFD_GETLK, &lock) != 0) return true;  // cannot tell: never reap the living

@@ -27,7 +27,7 @@ struct ProcessRecord {
   std::atomic<std::uint32_t> attached;
   std::int32_t pid;
   std::uint64_t start_ticks;    // field 22 of /proc/<pid>/stat
-  std::uint64_t pid_namespace;  // inode of /proc/self/ns/pid
+  std::uint64_t pid_namespace;  // inode of /proc/self/ns/pid; 0 = unknown
   std::int64_t attached_unix_s;
   std::array<char, 32> role;
   std::array<char, 96> instance_id;
@@ -46,7 +46,8 @@ class ProcessTable {
     std::string_view instance_id;
     std::int64_t now_unix_s;
   };
-  // Takes a free record for the calling process. Errors: kUnavailable when all 64 are taken.
+  // Takes a free record for the calling process. Errors: kUnavailable when all 64 are taken,
+  // kIo when the file cannot be locked.
   [[nodiscard]] Result<std::uint32_t> claim(Claim const& claim);
   void release(std::uint32_t index) noexcept;
 
@@ -63,8 +64,13 @@ class ProcessTable {
   }
 
  private:
+  [[nodiscard]] bool claimed_here(std::uint32_t index) const noexcept {
+    return (own_ >> index & 1) != 0;
+  }
+
   std::span<ProcessRecord> records_;
   int fd_;
+  std::uint64_t own_{0};  // bit i: this view claimed record i; its own lock does not show
 };
 
 }  // namespace lmcache

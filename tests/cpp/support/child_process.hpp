@@ -29,7 +29,8 @@ class ChildProcess {
     pid_ = ::fork();
     if (pid_ != 0) return;
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent) ::_exit(127);
+    // 0: the parent is outside of our pid namespace.
+    if (::getppid() != parent && ::getppid() != 0) ::_exit(127);
     ::_exit(body());
   }
   ChildProcess(ChildProcess&& other) noexcept : pid_{std::exchange(other.pid_, -1)} {}

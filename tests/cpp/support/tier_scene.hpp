@@ -30,7 +30,8 @@ struct TierShape {
   std::uint32_t chunk_tokens = 64;
   std::uint32_t block_tokens = 4;
   std::uint32_t lanes = 1;
-  std::uint64_t token_bytes = 16;  // of one token in one lane
+  std::uint64_t token_bytes =
+      16;  // of one token in one lane, of which the first 16 are written and checked
   DramOptions options{.capacity_bytes = 16u << 20};
 };
 
@@ -184,7 +185,8 @@ class TierScene {
     return clock;
   }
   [[nodiscard]] std::span<std::byte> cell(ChunkSlot const& slot, std::uint32_t token) const {
-    return {slot.payload + token * shape_.token_bytes, shape_.token_bytes};
+    return {slot.payload + token * shape_.token_bytes,
+            std::min<std::uint64_t>(shape_.token_bytes, 16)};
   }
 
   TierShape shape_;
