@@ -22,6 +22,12 @@ class Command:
 # In the order of `lmcache --help`. A new command is one module and one line here.
 COMMANDS = {
     "config": Command("lmcache.cli.config", "Show, check and describe the configuration."),
+    "status": Command(
+        "lmcache.cli.status", "Show what the segment of this node holds, and who uses it."
+    ),
+    "clear": Command("lmcache.cli.clear", "Forget what the segment of this node holds."),
+    "gc": Command("lmcache.cli.gc", "Remove the segments whose processes are gone."),
+    "bench": Command("lmcache.cli.bench", "Measure on this machine what the README promises."),
     "doctor": Command("lmcache.cli.doctor", "Check this machine, and say what to do."),
 }
 

@@ -18,7 +18,7 @@ from lmcache.engine.arrays import host_array
 from lmcache.engine.gate import Gate
 from lmcache.engine.kv_check import append_tokens, check_source, check_target, declared_geometry
 from lmcache.engine.model_space import ModelIdentity, ModelSpace
-from lmcache.engine.opening import open_native
+from lmcache.engine.opening import open_native, slot_bytes
 from lmcache.engine.pins import Pins
 from lmcache.engine.transfers import Copy, load, start_store
 from lmcache.errors import ClosedError, InvalidArgumentError, LMCacheError
@@ -65,7 +65,7 @@ class LMCacheEngine:
     ) -> None:
         self.config = load_config(config, argument_name="config")
         chunk_tokens = self.config.chunk_size
-        hint = geometry.token_bytes * chunk_tokens if geometry is not None else 0
+        hint = slot_bytes(geometry.token_bytes, chunk_tokens) if geometry is not None else 0
         self._native = open_native(self.config, role=role, chunk_bytes_hint=hint)
         # Also when the program just ends: the last to leave removes a segment that is not kept.
         self._leave = weakref.finalize(self, self._native.close)

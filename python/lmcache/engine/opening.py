@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("lmcache")
 
+_TOKEN_ID_BYTES = 4
+
 
 def open_native(
     config: LMCacheConfig,
@@ -53,6 +55,14 @@ def open_native(
         eviction=eviction_in_use(config.eviction_policy),
     )
     return _native.Engine.open(options, write)
+
+
+def slot_bytes(token_bytes: int, chunk_tokens: int) -> int:
+    """Return the room that a full chunk takes, for `chunk_bytes_hint`: its KV and its token ids.
+
+    A hint without the ids makes extents into which one chunk less fits than was meant.
+    """
+    return chunk_tokens * (token_bytes + _TOKEN_ID_BYTES) + _TOKEN_ID_BYTES
 
 
 def _check_memory(config: LMCacheConfig, size_bytes: int) -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -39,3 +41,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return Outcome(int(ended.value.code or 0), captured.out, captured.err)
 
     return runner
+
+
+@pytest.fixture
+def segment() -> Iterator[str]:
+    """Return a value of the setting `segment` that nobody else uses; it is removed afterwards."""
+    folder = tempfile.mkdtemp(prefix="lmcache-test-", dir="/dev/shm")
+    yield f"{folder}/shared"
+    shutil.rmtree(folder)

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lmcache bench`: the figures of the README, measured on this machine."""
+
+from __future__ import annotations
+
+import typer
+
+from lmcache.cli.bench.lookup import lookup
+from lmcache.cli.bench.memory import memory
+
+app = typer.Typer(
+    help="Measure on this machine what the README promises.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+app.command()(memory)
+app.command()(lookup)
+
+__all__ = ["app"]
