@@ -2,8 +2,8 @@
 #include "tokens.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
-#include <type_traits>
 
 #include <lmcache/key/key_chain.hpp>
 
@@ -18,13 +18,15 @@ namespace {
                         ": ids are 0 to " + std::to_string(kMaxTokenId));
 }
 
-// No branch per id, so that the compiler makes vectors of it.
+// No branch per id, so that the compiler makes vectors of it. Buffers need not be aligned.
 template <class Integer>
 std::vector<std::uint32_t> copied(py::buffer_info const& info) {
   auto const* const bytes = static_cast<char const*>(info.ptr);
   auto const count = static_cast<std::size_t>(info.shape[0]);
   auto const at = [&](std::size_t i) {
-    return *reinterpret_cast<Integer const*>(bytes + static_cast<py::ssize_t>(i) * info.strides[0]);
+    Integer id;
+    std::memcpy(&id, bytes + static_cast<py::ssize_t>(i) * info.strides[0], sizeof id);
+    return id;
   };
   std::vector<std::uint32_t> out(count);
   std::uint64_t seen = 0;
@@ -42,7 +44,16 @@ std::vector<std::uint32_t> copied(py::buffer_info const& info) {
 
 bool lies_in_a_row(py::buffer_info const& info) {
   auto const address = reinterpret_cast<std::uintptr_t>(info.ptr);
-  return info.strides[0] == sizeof(std::uint32_t) && address % alignof(std::uint32_t) == 0;
+  return info.itemsize == sizeof(std::uint32_t) && info.strides[0] == sizeof(std::uint32_t) &&
+         address % alignof(std::uint32_t) == 0;
+}
+
+// Of a format of the module struct, whose standard and little-endian sizes are ours (bytes.hpp).
+char kind_of(std::string const& format) {
+  if (format.size() == 1) return format[0];
+  bool const ours =
+      format.size() == 2 && (format[0] == '@' || format[0] == '=' || format[0] == '<');
+  return ours ? format[1] : '\0';
 }
 
 }  // namespace
@@ -61,22 +72,22 @@ void TokenIds::read_buffer(py::buffer const& buffer) {
     throw py::type_error("token ids must be one-dimensional, got an array of " +
                          std::to_string(lent_.ndim) + " dimensions");
   }
-  signed_ = lent_.item_type_is_equivalent_to<std::int32_t>();
-  if ((signed_ || lent_.item_type_is_equivalent_to<std::uint32_t>()) && lies_in_a_row(lent_)) {
+  char const kind = kind_of(lent_.format);
+  signed_ = kind == 'i' || kind == 'l' || kind == 'q';
+  bool const is_unsigned = kind == 'I' || kind == 'L' || kind == 'Q';
+  bool const wide = lent_.itemsize == sizeof(std::uint64_t);
+  if ((!signed_ && !is_unsigned) || (!wide && lent_.itemsize != sizeof(std::uint32_t))) {
+    throw py::type_error("token ids must be 32- or 64-bit integers, got items of format '" +
+                         lent_.format + "'");
+  }
+  if (lies_in_a_row(lent_)) {
     ids_ = {static_cast<std::uint32_t const*>(lent_.ptr), static_cast<std::size_t>(lent_.shape[0])};
     return;
   }
   if (signed_) {
-    copied_ = copied<std::int32_t>(lent_);
-  } else if (lent_.item_type_is_equivalent_to<std::int64_t>()) {
-    copied_ = copied<std::int64_t>(lent_);
-  } else if (lent_.item_type_is_equivalent_to<std::uint32_t>()) {
-    copied_ = copied<std::uint32_t>(lent_);
-  } else if (lent_.item_type_is_equivalent_to<std::uint64_t>()) {
-    copied_ = copied<std::uint64_t>(lent_);
+    copied_ = wide ? copied<std::int64_t>(lent_) : copied<std::int32_t>(lent_);
   } else {
-    throw py::type_error("token ids must be 32- or 64-bit integers, got items of format '" +
-                         lent_.format + "'");
+    copied_ = wide ? copied<std::uint64_t>(lent_) : copied<std::uint32_t>(lent_);
   }
   ids_ = copied_;
 }
