@@ -12,7 +12,7 @@ import pytest
 
 from lmcache import LMCacheConfig, LMCacheEngine
 from lmcache.engine import opening
-from lmcache.engine.opening import open_native
+from lmcache.engine.opening import open_native, slot_bytes
 from lmcache.errors import InvalidArgumentError, OutOfMemoryError
 
 
@@ -114,3 +114,16 @@ def test_a_segment_of_another_user(segment: str) -> None:
     os.chown(path, 12345, 12345)
     with pytest.raises(InvalidArgumentError, match="belongs to user 12345, we are user 0"):
         open_native(config(segment), role="test")
+
+
+def test_the_hint_is_what_a_chunk_takes(segment: str) -> None:
+    """Extents made for a chunk must not lose the room of one for a few token ids."""
+    from lmcache import KVGeometry
+
+    geometry = KVGeometry(layers=16, kv_heads=2, head_dim=32, dtype="float16")
+    assert geometry.token_bytes * 256 == 1 << 20
+    settings = {"segment": segment, "max_local_cpu_size": 0.3}
+    with LMCacheEngine(settings, geometry=geometry) as engine:
+        status = engine.observed.segment()
+    chunks = status["extent_bytes"] // slot_bytes(geometry.token_bytes, 256)
+    assert chunks * geometry.token_bytes * 256 > 0.9 * status["extent_bytes"]
