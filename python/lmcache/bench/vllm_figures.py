@@ -17,12 +17,14 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmcache import _native
 from lmcache.bench.vllm_process import Answer, VllmProcess
+from lmcache.errors import LMCacheError
 
 WARM_UP_TOKENS = 64
 
@@ -62,6 +64,7 @@ def measure(bench: VllmBench, say: Callable[[str], None]) -> dict[str, Any]:
     ]
     samples = Samples()
     with ExitStack() as stack:
+        stack.callback(_remove, bench.segment)
         say("starting vLLM twice: without LMCache, and with it")
         native = stack.enter_context(_start(bench, None, "native"))
         ours = stack.enter_context(_start(bench, bench.segment, "lmcache"))
@@ -71,13 +74,21 @@ def measure(bench: VllmBench, say: Callable[[str], None]) -> dict[str, Any]:
         for number, prompt in enumerate(prompts):
             _round(native, ours, prompt, bench.decode_tokens, number % 2 == 0, samples)
             say(f"round {number + 1} of {bench.rounds}: {_line(samples)}")
-    say("starting vLLM anew on the same segment")
-    with _start(bench, bench.segment, "restart") as fresh:
+        native.close()
+        ours.close()
+        say("starting vLLM anew on the same segment")
+        fresh = stack.enter_context(_start(bench, bench.segment, "restart"))
         fresh.wait_ready()
         _warm_up(fresh, bench)
         for prompt in prompts:
+            fresh.reset()
             samples.restart.append(fresh.run(prompt, bench.decode_tokens))
     return figures(samples)
+
+
+def _remove(segment: str) -> None:
+    with suppress(LMCacheError):  # no engine may have got as far as to make it
+        _native.remove_segment(_native.segment_path(segment))
 
 
 def _start(bench: VllmBench, segment: str | None, name: str) -> VllmProcess:

@@ -93,7 +93,9 @@ class VllmProcess:
         self._ask({"do": "reset"})
 
     def close(self) -> None:
-        """End the process and wait for it."""
+        """End the process and wait for it. Does nothing the second time."""
+        if self._answers.closed:
+            return
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()

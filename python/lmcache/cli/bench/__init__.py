@@ -7,6 +7,7 @@ import typer
 
 from lmcache.cli.bench.lookup import lookup
 from lmcache.cli.bench.memory import memory
+from lmcache.cli.bench.vllm import vllm
 
 app = typer.Typer(
     help="Measure on this machine what the README promises.",
@@ -15,5 +16,6 @@ app = typer.Typer(
 )
 app.command()(memory)
 app.command()(lookup)
+app.command()(vllm)
 
 __all__ = ["app"]
