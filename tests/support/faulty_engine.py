@@ -8,7 +8,9 @@ from typing import Any
 
 
 class FaultyEngine:
-    """Passes every call on, but for those that a test replaced in `faults`: name -> function(real, *args)."""
+    """Passes every call on, but for those that a test replaced in `faults`: name -> function(real,
+    *args).
+    """
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model with paged KV that has no weights: every output depends on every byte of KV it should read.
+"""A model with paged KV that has no weights: every output depends on every byte of KV it should
+read.
 
-KV of a token is a mix of its hidden state; a hidden state is a mix of itself and of the KV of all tokens up
-to it, in every layer. So one wrong or missing page anywhere changes all that follows, as in a real model,
-and what is right can be computed without pages. Ranks exchange their hidden states after each layer.
+KV of a token is a mix of its hidden state; a hidden state is a mix of itself and of the KV of all
+tokens up to it, in every layer. So one wrong or missing page anywhere changes all that follows, as
+in a real model, and what is right can be computed without pages. Ranks exchange their hidden states
+after each layer.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 class PagedModel:
-    """`world` ranks of `layers` layers, each with the KV of `blocks` blocks of `block_tokens` tokens.
+    """`world` ranks of `layers` layers, each with the KV of `blocks` blocks of `block_tokens`
+    tokens.
 
     `width` is the number of 8-byte words of KV per token, layer and rank.
     """
@@ -54,7 +57,8 @@ class PagedModel:
     ) -> int:
         """Compute tokens[start:], whose predecessors are in the blocks; return the next token.
 
-        Calls `wait_for_layer(rank, layer)` where vLLM does: after the new KV of the layer was written.
+        Calls `wait_for_layer(rank, layer)` where vLLM does: after the new KV of the layer was
+        written.
         """
         end = len(tokens)
         rows = np.array(block_ids)[np.arange(end) // self.block_tokens]

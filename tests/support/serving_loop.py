@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """vLLM's step loop around `PagedModel`, reduced to what a connector sees of it (vLLM 0.32's rules).
 
-Continuous batching with chunked prefill, preemption when blocks run out, blocks that are reused at once,
-recomputation from the first block that failed to load, and blocks that outlive their request while the
-connector says so. No prefix cache of its own.
+Continuous batching with chunked prefill, preemption when blocks run out, blocks that are reused at
+once, recomputation from the first block that failed to load, and blocks that outlive their request
+while the connector says so. No prefix cache of its own.
 """
 
 from __future__ import annotations
@@ -60,23 +60,30 @@ class Request:
 class ServingLoop:
     """One engine: a scheduler half, the worker halves of all ranks, and the model between them."""
 
-    def __init__(self, model: PagedModel, scheduler: Any, workers: list[Any], budget: int = 64) -> None:
+    def __init__(
+        self, model: PagedModel, scheduler: Any, workers: list[Any], budget: int = 64
+    ) -> None:
         self.model, self.scheduler, self.workers = model, scheduler, workers
         self.budget = budget  # tokens computed per step
         self.free = list(range(model.blocks))
         self.waiting: list[Request] = []
         self.running: list[Request] = []
-        self.held: dict[str, tuple[Request, int]] = {}  # finished, blocks still in use by so many ranks
+        self.held: dict[
+            str, tuple[Request, int]
+        ] = {}  # finished, blocks still in use by so many ranks
         self.preempted: set[str] = set()
         self.finished_ids: set[str] = set()
         self.plans: list[Any] = []
+        self.passes_reports = True  # not every front door does
 
     def add(self, request: Request) -> Request:
         self.waiting.append(request)
         return request
 
     def run(self, *requests: Request) -> list[list[int]]:
-        """Serve requests to the end, and until all blocks are free again; return what they generated."""
+        """Serve requests to the end, and until all blocks are free again; return what they
+        generated.
+        """
         for request in requests:
             self.add(request)
         for _ in range(10_000):
@@ -185,14 +192,19 @@ class ServingLoop:
                 lambda rank, layer: self.workers[rank].wait_for_layer(f"layer{layer}"),
             )
         bad: set[int] = set()
+        report: Any = None
         for worker in self.workers:
             worker.store()
             for name in worker.take_ended():
                 request, ranks = self.held[name]
                 self.held[name] = (request, ranks - 1)
             bad |= worker.take_bad_blocks()
+            part = worker.take_report()
+            report = part if report is None else report.aggregate(part) if part else report
         for name in [name for name, (_, ranks) in self.held.items() if ranks == 0]:
             self._free_blocks(self.held.pop(name)[0])
+        if report is not None and self.passes_reports:
+            self.scheduler.take_report(report)
         return bad, generated
 
     def _update(

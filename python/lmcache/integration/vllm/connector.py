@@ -8,6 +8,7 @@
 # ruff: noqa: ARG002  # the signatures are vLLM's
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,7 @@ from lmcache.integration.vllm.halves import NoCache, open_scheduler_half, open_w
 from lmcache.integration.vllm.scheduler import SchedulerHalf
 from lmcache.integration.vllm.stats import LMCacheStats
 from lmcache.integration.vllm.worker import WorkerHalf
+from lmcache.integration.vllm.worker_report import WorkerReport
 
 
 class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
@@ -38,6 +40,8 @@ class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
             self._scheduler_half = open_scheduler_half(vllm_config, kv_cache_config)
         else:
             self._worker_half = open_worker_half(vllm_config, kv_cache_config)
+        # One of the front doors is never told that vLLM shuts down.
+        weakref.finalize(self, _close, self._scheduler_half, self._worker_half)
 
     @property
     def _scheduler(self) -> SchedulerHalf | NoCache:
@@ -70,9 +74,7 @@ class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
         return self._scheduler.stats.take()
 
     def shutdown(self) -> None:
-        for half in (self._scheduler_half, self._worker_half):
-            if half is not None:
-                half.close()
+        _close(self._scheduler_half, self._worker_half)
 
     # Worker.
 
@@ -108,6 +110,9 @@ class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
     def get_block_ids_with_load_errors(self) -> set[int]:
         return self._worker.take_bad_blocks()
 
+    def build_connector_worker_meta(self) -> WorkerReport | None:
+        return self._worker.take_report()
+
     # Scheduler.
 
     def get_num_new_matched_tokens(
@@ -120,6 +125,11 @@ class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
 
     def build_connector_meta(self, scheduler_output: Any) -> KVConnectorMetadata:
         return self._scheduler.plan_step(scheduler_output)
+
+    def update_connector_output(self, connector_output: Any) -> None:
+        report = connector_output.kv_connector_worker_meta
+        if report is not None:
+            self._scheduler.take_report(report)
 
     def request_finished(
         self, request: Any, block_ids: list[int]
@@ -137,3 +147,9 @@ class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
 
     def reset_cache(self) -> bool | None:
         return self._scheduler.reset()
+
+
+def _close(*halves: SchedulerHalf | NoCache | WorkerHalf | None) -> None:
+    for half in halves:
+        if half is not None:
+            half.close()

@@ -73,7 +73,7 @@ class EngineGeometry:
     ) -> _native.NamespaceSpec:
         """Return the namespace of this KV, for an adapter, a cache salt and an epoch."""
         group = native.KvGroup(self.block_tokens, [self.page_bytes] * self.total_layers)
-        return native.NamespaceSpec(
+        spec: _native.NamespaceSpec = native.NamespaceSpec(
             model=self.identity.name,
             revision=self.identity.revision,
             geometry=native.KvGeometry(self.dtype, self.layout, [group], self.details),
@@ -83,6 +83,7 @@ class EngineGeometry:
             salt=salt,
             extra=self.identity.extra + epoch,
         )
+        return spec
 
 
 # `lmcache._native`, passed in: what is pure Python here needs no compiled code to be tested.

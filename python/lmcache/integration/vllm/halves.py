@@ -7,7 +7,6 @@ differ in which calls vLLM passes on; they hold no logic of their own.
 
 from __future__ import annotations
 
-import atexit
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from lmcache.integration.vllm.scheduler import SchedulerHalf
 from lmcache.integration.vllm.stats import LMCacheStats
 from lmcache.integration.vllm.step_plan import StepPlan
 from lmcache.integration.vllm.worker import WorkerHalf
+from lmcache.integration.vllm.worker_report import WorkerReport
 
 if TYPE_CHECKING:
     from lmcache.config import LMCacheConfig
@@ -42,6 +42,9 @@ class NoCache:
     def finished(self, request: Any, block_ids: list[int]) -> bool:  # noqa: ARG002
         return False
 
+    def take_report(self, report: WorkerReport) -> None:
+        pass
+
     def reset(self) -> bool:
         return True
 
@@ -54,38 +57,36 @@ def open_scheduler_half(vllm_config: Any, kv_cache_config: Any) -> SchedulerHalf
     config = read_config(vllm_config)
     # vLLM's default fails a request whose KV could not be loaded. A cache only loses time.
     vllm_config.kv_transfer_config.kv_load_failure_policy = "recompute"
-    attachment = _try_attach(config, vllm_config, kv_cache_config, None)
+    attachment, reason = _try_attach(config, vllm_config, kv_cache_config, None)
     if attachment is None:
+        if reason:
+            log.warning("LMCache: vLLM runs without the cache: %s", reason)
         return NoCache()
-    half = SchedulerHalf(attachment, config, vllm_config)
-    atexit.register(half.close)
-    return half
+    return SchedulerHalf(attachment, config, vllm_config)
 
 
 def open_worker_half(vllm_config: Any, kv_cache_config: Any) -> WorkerHalf:
     """Return the worker half of this process's rank. Raises ConfigError, and nothing else."""
     config = read_config(vllm_config)
     rank = int(vllm_config.parallel_config.rank)
-    attachment = _try_attach(config, vllm_config, kv_cache_config, rank)
-    half = WorkerHalf(attachment, config, vllm_config)
-    atexit.register(half.close)  # one of the front doors is never told that vLLM shuts down
-    return half
+    attachment, reason = _try_attach(config, vllm_config, kv_cache_config, rank)
+    if (
+        reason
+    ):  # told to the scheduler half, which has its own reason as a rule and then speaks for all
+        reason = f"worker {rank}: {reason}"
+        log.info("LMCache: %s", reason)
+    return WorkerHalf(attachment, config, vllm_config, reason)
 
 
 def _try_attach(
     config: LMCacheConfig, vllm_config: Any, kv_cache_config: Any, rank: int | None
-) -> Attachment | None:
+) -> tuple[Attachment | None, str]:
+    """Return an attachment, or None and why. Without a reason the user does not want one."""
     if not config.enable_prefix_cache:
-        return None
+        return None, ""
     try:
-        return attach(config, vllm_config, kv_cache_config, rank)
+        return attach(config, vllm_config, kv_cache_config, rank), ""
     except ConfigError:
         raise
     except Exception as error:
-        if (
-            rank is None
-        ):  # the scheduler speaks for all ranks; a rank that fails alone is heard of by its loads
-            log.warning("LMCache: vLLM runs without the cache: %s", error)
-        else:
-            log.info("LMCache: worker %d is not attached: %s", rank, error)
-        return None
+        return None, str(error)

@@ -23,6 +23,7 @@ from lmcache.integration.vllm.stats import LMCacheStats
 from lmcache.integration.vllm.step_plan import LoadPlan, StepPlan, StorePlan
 from lmcache.integration.vllm.store_ledger import StoreLedger
 from lmcache.integration.vllm.store_planner import StorePlanner
+from lmcache.integration.vllm.worker_report import WorkerReport
 
 if TYPE_CHECKING:
     from lmcache.config import LMCacheConfig
@@ -65,7 +66,8 @@ class SchedulerHalf:
         self._untouched: set[str] = set()
         # Steps that may be under way at once, and whether spoilt KV must be ruled out here.
         self._batches = int(vllm_config.max_concurrent_batches)
-        self._confirms = self._batches > 1 or int(vllm_config.parallel_config.world_size) > 1
+        self._ranks = int(vllm_config.parallel_config.world_size)
+        self._confirms = self._batches > 1 or self._ranks > 1
         self._step = 0
         self._fence = -1  # up to this step, a load that was sent may turn out to have failed
         self._loading: deque[_Loading] = deque()
@@ -74,6 +76,7 @@ class SchedulerHalf:
         self._failures = 0
         self._paused_until = 0
         self._off = False
+        self._workers_gone = False
         self.stats = LMCacheStats()
 
     # Lookup.
@@ -156,7 +159,8 @@ class SchedulerHalf:
             self._settle_loads()
             self._plan_loads(plan, output, blocks)
             self._plan_stores(plan, output, blocks)
-            self._ledger.sweep()
+            if not self._ledger.sweep():
+                raise TimeoutError("the workers store nothing any more")
         except Exception as error:
             self.give_up("planning a step", error)
         self._plan_losses(plan, output, blocks)
@@ -268,9 +272,18 @@ class SchedulerHalf:
             if last:
                 self._carried += last
                 return True
-        if not self._ledger.pending(state.request_id):
+        if self._workers_gone or not self._ledger.pending(state.request_id):
             return False
         return bool(self._states) or not self._ledger.wait(state.request_id, _LAST_COPY_WAIT_S)
+
+    def take_report(self, report: WorkerReport) -> None:
+        """Note what the workers reported after a step."""
+        self._ledger.drop(report.dropped_refs)
+        if report.ranks_off:
+            if report.reasons and not self._off:
+                log.warning("LMCache: going on without the cache: %s", "; ".join(report.reasons))
+            self._off = True
+            self._workers_gone = report.ranks_off == self._ranks
 
     # The engine's own events.
 

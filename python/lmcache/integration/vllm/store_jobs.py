@@ -19,21 +19,22 @@ class StoreJobs:
     def __init__(self, engine: _native.Engine, lane: int) -> None:
         self._engine = engine
         self._lane = lane
-        self._jobs: dict[str, list[tuple[int, int]]] = {}  # request -> (job, chunks)
-        self._stored = 0
-        self._dropped = 0
+        self._jobs: dict[str, list[tuple[int, list[int]]]] = {}  # request -> (job, slots)
+        self._stored_chunks = 0
+        self._dropped_refs: list[int] = []
 
     def start(self, view: int, store: StorePlan, *, spoilt: bool) -> None:
         """Submit a store, or give its slots back when what it would store is wrong."""
         items = store.items(self._lane)
         if not items:
             return
+        refs = [ref for ref, _ in items]
         if spoilt:
-            self._engine.cancel([ref for ref, _ in items])
-            self._dropped += len(items)
+            self._engine.cancel(refs)
+            self._dropped_refs += refs
             return
         job = self._engine.submit_store(view, items)
-        self._jobs.setdefault(store.request_id, []).append((job, len(items)))
+        self._jobs.setdefault(store.request_id, []).append((job, refs))
 
     def ended(self, request_id: str) -> bool:
         """Whether no copy of a request is under way any more."""
@@ -66,17 +67,21 @@ class StoreJobs:
         """End all copies."""
         self.settle(list(self._jobs), deadline_s)
 
-    def take_counts(self) -> tuple[int, int]:
-        """Return the chunks stored and dropped since the last call."""
-        counts = self._stored, self._dropped
-        self._stored = self._dropped = 0
-        return counts
+    def take_stored_chunks(self) -> int:
+        """Return how many chunks were stored since the last call."""
+        stored, self._stored_chunks = self._stored_chunks, 0
+        return stored
 
-    def _take(self, entry: tuple[int, int]) -> bool:
-        job, chunks = entry
+    def take_dropped_refs(self) -> list[int]:
+        """Return the slots that turned out since the last call not to be filled."""
+        dropped, self._dropped_refs = self._dropped_refs, []
+        return dropped
+
+    def _take(self, entry: tuple[int, list[int]]) -> bool:
+        job, refs = entry
         if not self._engine.poll(job):
             return False
-        failed = len(self._engine.finish(job))
-        self._stored += chunks - failed
-        self._dropped += failed
+        failed = self._engine.finish(job)
+        self._stored_chunks += len(refs) - len(failed)
+        self._dropped_refs += [refs[index] for index in failed]
         return True

@@ -32,10 +32,10 @@ class StoreLedger:
         self._engine = engine
         self._clock = clock
         self._sleep = sleep
-        self._open: dict[
-            str, list[tuple[int, float]]
-        ] = {}  # request -> (slot, when it was reserved)
+        # Request -> (slot, when it was reserved).
+        self._open: dict[str, list[tuple[int, float]]] = {}
         self._next_sweep = clock() + _SWEEP_EVERY_S
+        self._last_ready = clock()
 
     def add(self, request_id: str, refs: Iterable[int]) -> None:
         """Note that the workers were told to fill these slots."""
@@ -44,13 +44,24 @@ class StoreLedger:
 
     def pending(self, request_id: str) -> bool:
         """Whether a copy out of the blocks of a request may still be running."""
-        refs = self._open.get(request_id, [])
-        left = [entry for entry in refs if not self._engine.is_ready(entry[0])]
-        if left:
-            self._open[request_id] = left
+        entries = self._open.get(request_id, [])
+        left = [entry for entry in entries if not self._engine.is_ready(entry[0])]
+        if len(left) < len(entries):
+            self._last_ready = self._clock()
+        self._keep(request_id, left)
+        return bool(left)
+
+    def drop(self, refs: Iterable[int]) -> None:
+        """Note that a worker will not fill these slots."""
+        gone = set(refs)
+        for request_id, entries in list(self._open.items()):
+            self._keep(request_id, [entry for entry in entries if entry[0] not in gone])
+
+    def _keep(self, request_id: str, entries: list[tuple[int, float]]) -> None:
+        if entries:
+            self._open[request_id] = entries
         else:
             self._open.pop(request_id, None)
-        return bool(left)
 
     def wait(self, request_id: str, timeout_s: float) -> bool:
         """Wait until no copy of a request is running; False when the time is up."""
@@ -61,20 +72,26 @@ class StoreLedger:
             self._sleep(0.0005)
         return True
 
-    def sweep(self) -> None:
-        """Give back what nobody wrote; looks only now and then."""
+    def sweep(self) -> bool:
+        """Give back what nobody wrote; looks only now and then.
+
+        False: for so long nothing at all was written that the workers must have lost the cache.
+        """
         now = self._clock()
         if now < self._next_sweep:
-            return
+            return True
         self._next_sweep = now + _SWEEP_EVERY_S
         for request_id in list(self._open):
-            if not self.pending(request_id):
-                continue
-            entries = self._open[request_id]
-            dead = [ref for ref, since in entries if now - since > ABANDONED_AFTER_S]
-            if dead:
-                self._engine.cancel(dead)
-                self._open[request_id] = [entry for entry in entries if entry[0] not in dead]
+            self.pending(request_id)
+        long_ago = now - ABANDONED_AFTER_S
+        dead = [
+            ref for entries in self._open.values() for ref, since in entries if since < long_ago
+        ]
+        if not dead:
+            return True
+        self._engine.cancel(dead)
+        self.drop(dead)
+        return self._last_ready >= long_ago
 
     def cancel_all(self) -> None:
         """Give back what no worker has begun to write; what one has is still watched."""

@@ -20,6 +20,7 @@ from lmcache.integration.vllm.stats import LMCacheStats
 from lmcache.integration.vllm.step_plan import StepPlan
 from lmcache.integration.vllm.store_jobs import StoreJobs
 from lmcache.integration.vllm.views import KvViews, read_views
+from lmcache.integration.vllm.worker_report import WorkerReport
 
 if TYPE_CHECKING:
     from lmcache.config import LMCacheConfig
@@ -38,13 +39,18 @@ class WorkerHalf:
     """One thread: the model runner's.
 
     Without an attachment (`None`: refused, or lost) it still answers: every load failed, every copy
-    ended.
+    ended. `reason` says why it never had one.
     """
 
     def __init__(
-        self, attachment: Attachment | None, config: LMCacheConfig, vllm_config: Any
+        self,
+        attachment: Attachment | None,
+        config: LMCacheConfig,
+        vllm_config: Any,
+        reason: str = "",
     ) -> None:
         self._attachment = attachment
+        self._reasons = [reason] if reason else []
         self._deadline_s = float(config.blocking_timeout_secs)
         self._layerwise = _layerwise_from(config, vllm_config)
         self._stores = (
@@ -72,9 +78,8 @@ class WorkerHalf:
                     f"vLLM's tensors hold {views.block_bytes} bytes per block, "
                     f"its configuration says {geometry.block_bytes}"
                 )
-            planes = [tuple(plane) for plane in views.planes]
             engine = self._attachment.engine
-            self._view = engine.register_view(planes, num_blocks, geometry.block_tokens)
+            self._view = engine.register_view(views.planes, num_blocks, geometry.block_tokens)
             self._tensors, self._views = dict(kv_caches), views
         except Exception as error:
             self._give_up("registering the KV cache", error)
@@ -186,10 +191,20 @@ class WorkerHalf:
     def take_stats(self) -> LMCacheStats | None:
         """Return what was counted since the last call."""
         if self._stores is not None:
-            stored, dropped = self._stores.take_counts()
-            if stored or dropped:
-                self.stats.add(stored_chunks=stored, dropped_chunks=dropped)
+            stored = self._stores.take_stored_chunks()
+            if stored:
+                self.stats.add(stored_chunks=stored)
         return self.stats.take()
+
+    def take_report(self) -> WorkerReport | None:
+        """Return what the scheduler half should know after this step; mostly nothing."""
+        if self._stores is None:
+            return WorkerReport(ranks_off=1, reasons=self._reasons)
+        dropped = self._stores.take_dropped_refs()
+        if not dropped:
+            return None
+        self.stats.add(dropped_chunks=len(dropped))
+        return WorkerReport(dropped)
 
     def close(self) -> None:
         """End all copies and detach."""

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine to serve with: the real halves and the real native library around a model without weights."""
+"""An engine to serve with: the real halves and the real native library around a model without
+weights.
+"""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("vllm", reason="step plans are vLLM's metadata")
 
-from lmcache.integration.vllm.load_step import LoadStep  # noqa: E402
-from lmcache.integration.vllm.step_plan import LoadPlan  # noqa: E402
+from lmcache.integration.vllm.load_step import LoadStep
+from lmcache.integration.vllm.step_plan import LoadPlan
 
 
 class Jobs:

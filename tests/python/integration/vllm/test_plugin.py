@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plugin on a stand-in for vLLM's argument classes: what it adds, and that it never gets in the way."""
+"""The plugin on a stand-in for vLLM's argument classes: what it adds, and that it never gets in the
+way.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,7 @@ def test_an_unknown_vllm_is_left_alone_and_says_so(arguments, monkeypatch, caplo
     monkeypatch.setitem(sys.modules, "vllm.engine.arg_utils", types.ModuleType("empty"))
     with caplog.at_level(logging.WARNING, "vllm.lmcache"):
         plugin.register()
-    assert [record.message for record in caplog.records][0].startswith("LMCache: this vLLM is unknown")
+    assert caplog.messages[0].startswith("LMCache: this vLLM is unknown")
 
 
 def test_a_connector_vllm_does_not_take_is_not_used(arguments, monkeypatch, caplog):

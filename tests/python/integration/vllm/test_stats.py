@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("vllm", reason="statistics travel in vLLM's container")
 
-from lmcache.integration.vllm.stats import LMCacheStats  # noqa: E402
+from lmcache.integration.vllm.stats import LMCacheStats
 
 
 def test_taking_starts_again():

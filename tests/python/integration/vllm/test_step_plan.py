@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("vllm", reason="step plans are vLLM's metadata")
 
-from lmcache.integration.vllm.step_plan import LoadPlan, StepPlan, StorePlan  # noqa: E402
+from lmcache.integration.vllm.step_plan import LoadPlan, StepPlan, StorePlan
 
 LOAD = LoadPlan("r", [[1, 2], [3, 4]], [0, 1], [[10, 11], [12]], shares_last_block=False)
 STORE = StorePlan("r", [[1, 0], [0, 4]], [[10], [11]], confirmed=False)

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("vllm", reason="step plans are vLLM's metadata")
 
-from lmcache.integration.vllm.step_plan import StorePlan  # noqa: E402
-from lmcache.integration.vllm.store_jobs import StoreJobs  # noqa: E402
+from lmcache.integration.vllm.step_plan import StorePlan
+from lmcache.integration.vllm.store_jobs import StoreJobs
 
 
 class Jobs:
@@ -71,8 +71,9 @@ def test_a_request_has_ended_when_all_its_jobs_have(engine, jobs):
     assert not jobs.ended("r")
     engine.over.add(2)
     assert jobs.ended("r")
-    assert jobs.take_counts() == (2, 0)
-    assert jobs.take_counts() == (0, 0)
+    assert jobs.take_stored_chunks() == 2
+    assert jobs.take_stored_chunks() == 0
+    assert jobs.take_dropped_refs() == []
 
 
 def test_spoilt_chunks_are_given_back(engine, jobs):
@@ -80,7 +81,8 @@ def test_spoilt_chunks_are_given_back(engine, jobs):
     assert engine.cancelled == [1, 2]
     assert engine.submitted == []
     assert jobs.ended("r")
-    assert jobs.take_counts() == (0, 2)
+    assert jobs.take_dropped_refs() == [1, 2]
+    assert jobs.take_dropped_refs() == []
 
 
 def test_settling_drops_what_takes_too_long(engine, jobs):
@@ -91,11 +93,12 @@ def test_settling_drops_what_takes_too_long(engine, jobs):
     assert engine.dropped == [2]
     assert jobs.ended("a")
     assert jobs.ended("b")
-    assert jobs.take_counts() == (1, 1)
+    assert jobs.take_stored_chunks() == 1
+    assert jobs.take_dropped_refs() == [2]
 
 
 def test_reap_forgets_what_is_over(engine, jobs):
     jobs.start(7, plan("a", 1), spoilt=False)
     engine.over.add(1)
     jobs.reap()
-    assert jobs.take_counts() == (1, 0)
+    assert jobs.take_stored_chunks() == 1

@@ -63,14 +63,30 @@ def test_waiting_ends_with_the_copies_or_the_time(ledger, slots):
 
 def test_what_nobody_wrote_is_given_back(ledger, slots):
     ledger.add("r", [1, 2])
-    ledger.sweep()
+    assert ledger.sweep()
     slots.now = ABANDONED_AFTER_S + 20
     ledger.add("s", [3])
     slots.ready.add(1)
-    ledger.sweep()
+    assert ledger.sweep()
     assert slots.cancelled == [2]
     assert not ledger.pending("r")
     assert ledger.pending("s")
+
+
+def test_workers_that_write_nothing_at_all_are_noticed(ledger, slots):
+    ledger.add("r", [1])
+    slots.now = ABANDONED_AFTER_S / 2
+    assert ledger.sweep()
+    slots.now = ABANDONED_AFTER_S + 20
+    assert not ledger.sweep()
+
+
+def test_what_a_worker_will_not_write_is_not_waited_for(ledger):
+    ledger.add("r", [1, 2])
+    ledger.drop([1])
+    assert ledger.pending("r")
+    ledger.drop([2, 7])
+    assert not ledger.pending("r")
 
 
 def test_cancelled_reservations_are_still_watched(ledger, slots):

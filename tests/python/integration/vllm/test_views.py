@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planes read from strides address exactly the bytes of each block, in every order vLLM stores them."""
+"""Planes read from strides address exactly the bytes of each block, in every order vLLM stores
+them.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +73,11 @@ def test_kernel_blocks_are_joined(order):
         joined = layer_planes(Tensor(array[:4]), 2)
         assert len(joined) == len(whole)
         for block in range(2):
-            pages = [read_block(whole[i : i + 1], 2 * block + half)
-                     for i in range(len(whole)) for half in range(2)]
+            pages = [
+                read_block(whole[i : i + 1], 2 * block + half)
+                for i in range(len(whole))
+                for half in range(2)
+            ]
             assert read_block(joined, block) == b"".join(pages)
 
 

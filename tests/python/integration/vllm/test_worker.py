@@ -76,9 +76,11 @@ def test_every_block_of_a_failed_chunk_is_reported(serve):
     assert seen == set(request.blocks[: CHUNK // BLOCK])
 
 
+@pytest.mark.parametrize("passes_reports", [True, False])
 @pytest.mark.parametrize("call", ["submit_load", "wait", "finish", "submit_store", "poll"])
-def test_a_broken_engine_costs_the_cache_and_nothing_else(serve, call, caplog):
+def test_a_broken_engine_costs_the_cache_and_nothing_else(serve, call, caplog, passes_reports):
     loop = serve()
+    loop.passes_reports = passes_reports
     ask(loop, PROMPT)
 
     def broken(real, *arguments):
@@ -89,6 +91,9 @@ def test_a_broken_engine_costs_the_cache_and_nothing_else(serve, call, caplog):
         ask(loop, PROMPT)
         ask(loop, [i, *PROMPT])
     assert caplog.text.count("going on without the cache") == 1
+    if passes_reports:
+        assert loop.plans[-1].stores == []
+        assert ask(loop, PROMPT).loaded_tokens == 0
 
 
 def test_repeated_failures_pause_the_lookups(serve, caplog):
@@ -108,7 +113,7 @@ def test_a_worker_that_never_attached_reports_every_load():
     from lmcache.integration.vllm.worker import WorkerHalf
 
     config = types.SimpleNamespace(compilation_config=types.SimpleNamespace(cudagraph_mode=None))
-    worker = WorkerHalf(None, LMCacheConfig(), config)
+    worker = WorkerHalf(None, LMCacheConfig(), config, reason="no segment")
     worker.register({}, 4)
     load = LoadPlan("r", [[1]], [0], [[5, 6]], shares_last_block=False)
     worker.begin_step(StepPlan(loads=[load], released=["gone"], lost_blocks=[9]))
@@ -118,6 +123,8 @@ def test_a_worker_that_never_attached_reports_every_load():
     assert worker.take_ended() == {"gone"}
     assert worker.take_bad_blocks() == {5, 6, 9}
     assert worker.take_bad_blocks() == set()
+    assert worker.take_report().ranks_off == 1
+    assert worker.take_report().reasons == ["no segment"]
     worker.close()
 
 
