@@ -16,6 +16,7 @@
 #include "module.hpp"
 #include "namespace_request.hpp"
 #include "status_dict.hpp"
+#include "without_gil.hpp"
 
 namespace lmcache::bindings {
 
@@ -37,13 +38,6 @@ std::vector<ChunkRef> unpacked(Refs const& refs) {
   out.reserve(refs.size());
   for (auto const ref : refs) out.push_back(ChunkRef::unpack(ref));
   return out;
-}
-
-// The C++ step of a binding: conversions before and after it hold the GIL.
-template <class Call>
-auto without_gil(Call&& call) {
-  py::gil_scoped_release const release;
-  return call();
 }
 
 std::chrono::milliseconds milliseconds(std::int64_t timeout_ms) {

@@ -10,6 +10,7 @@
 #include "errors.hpp"
 #include "module.hpp"
 #include "tokens.hpp"
+#include "without_gil.hpp"
 
 namespace lmcache::bindings {
 
@@ -43,12 +44,20 @@ void bind_prompt(py::module_& module) {
           "append",
           [](KeyChain& chain, py::object const& tokens) {
             TokenIds const source{tokens};
-            auto result = [&] {
-              py::gil_scoped_release const release;
-              return chain.append(source.ids());
-            }();
-            if (!result) source.check();  // in the caller's terms
-            unwrap(result);
+            if (auto const ids = source.in_place()) {
+              auto result = without_gil([&] { return chain.append(*ids); });
+              if (!result) source.check_in_place();  // in the caller's terms
+              unwrap(result);
+              return;
+            }
+            auto const room = unwrap(chain.extend(source.count()));
+            try {
+              source.copy_to(room);
+            } catch (...) {
+              chain.abandon();
+              throw;
+            }
+            unwrap(without_gil([&] { return chain.accept(); }));
           },
           "tokens"_a, "Appends ids: a sequence of int or a 1-D integer array.")
       .def(

@@ -8,6 +8,7 @@
 #include "errors.hpp"
 #include "module.hpp"
 #include "status_dict.hpp"
+#include "without_gil.hpp"
 
 namespace lmcache::bindings {
 
@@ -84,10 +85,7 @@ void bind_segments(py::module_& module) {
   module.def(
       "inspect_segment",
       [](std::string const& path) {
-        py::gil_scoped_release const release;
-        auto status = inspect_segment(path);
-        py::gil_scoped_acquire const acquire;
-        return to_dict(unwrap(std::move(status)));
+        return to_dict(unwrap(without_gil([&] { return inspect_segment(path); })));
       },
       "path"_a, "The status of a segment, without joining it.");
   module.def(
@@ -112,10 +110,7 @@ void bind_segments(py::module_& module) {
   module.def(
       "clear_segment",
       [](std::string const& path, std::optional<std::string> const& model) {
-        py::gil_scoped_release const release;
-        auto removed = clear_segment(path, model);
-        py::gil_scoped_acquire const acquire;
-        return unwrap(std::move(removed));
+        return unwrap(without_gil([&] { return clear_segment(path, model); }));
       },
       "path"_a, "model"_a = py::none(), "Evicts every chunk that nobody leases; returns how many.");
 }

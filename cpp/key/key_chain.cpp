@@ -63,19 +63,41 @@ Result<KeyChain> KeyChain::create(ChunkKey const& root, std::uint32_t chunk_toke
 
 Result<void> KeyChain::append(std::span<std::uint32_t const> tokens) {
   LMC_TRY(check_token_ids(tokens, tokens_.size()));
-  if (tokens.size() > kMaxTokens - tokens_.size()) {
-    return invalid("a prompt of " + std::to_string(tokens_.size() + tokens.size()) +
-                   " tokens, allowed: at most 2147483647");
-  }
-  std::size_t const old_tokens = tokens_.size();
-  std::size_t const old_keys = keys_.size();
+  LMC_TRY(check_length(tokens.size()));
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-  if (tokens_.size() / chunk_tokens_ == old_keys) return {};
-  if (auto hashed = hash_complete_chunks(); !hashed) {
-    tokens_.resize(old_tokens);
-    keys_.resize(old_keys);
-    return hashed;
+  return hash_new_tokens();
+}
+
+Result<std::span<std::uint32_t>> KeyChain::extend(std::size_t count) {
+  LMC_TRY(check_length(count));
+  tokens_.resize(accepted_ + count);
+  return std::span{tokens_}.subspan(accepted_);
+}
+
+Result<void> KeyChain::accept() {
+  if (auto good = check_token_ids(std::span{tokens_}.subspan(accepted_), accepted_); !good) {
+    abandon();
+    return good;
   }
+  return hash_new_tokens();
+}
+
+Result<void> KeyChain::check_length(std::size_t more) const {
+  if (more <= kMaxTokens - accepted_) return {};
+  return invalid("a prompt of " + std::to_string(accepted_ + more) +
+                 " tokens, allowed: at most 2147483647");
+}
+
+Result<void> KeyChain::hash_new_tokens() {
+  std::size_t const old_keys = keys_.size();
+  if (tokens_.size() / chunk_tokens_ != old_keys) {
+    if (auto hashed = hash_complete_chunks(); !hashed) {
+      keys_.resize(old_keys);
+      abandon();
+      return hashed;
+    }
+  }
+  accepted_ = tokens_.size();
   return {};
 }
 

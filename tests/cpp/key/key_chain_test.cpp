@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <random>
 #include <set>
@@ -67,6 +68,48 @@ TEST(KeyChain, VectorFileWhateverThePieces) {
       }
     }
   }
+}
+
+TEST(KeyChain, FillingInIsAppending) {
+  for (std::uint32_t const count : {0U, 1U, 4U, 9U, 1000U}) {
+    KeyChain appended = make_chain(4);
+    KeyChain filled = make_chain(4);
+    for (std::uint32_t const first : {0U, 7U}) {
+      auto const tokens = counting(count, first);
+      ASSERT_TRUE(appended.append(tokens));
+      auto const room = filled.extend(count);
+      ASSERT_TRUE(room);
+      ASSERT_EQ(room.value().size(), count);
+      std::ranges::copy(tokens, room.value().begin());
+      ASSERT_TRUE(filled.accept());
+    }
+    EXPECT_TRUE(std::ranges::equal(filled.tokens(), appended.tokens()));
+    EXPECT_TRUE(std::ranges::equal(filled.keys(), appended.keys()));
+  }
+}
+
+TEST(KeyChain, WhatWasFilledInIsTakenBack) {
+  KeyChain chain = make_chain(4);
+  ASSERT_TRUE(chain.append(counting(6)));
+  auto const room = chain.extend(9);
+  ASSERT_TRUE(room);
+  std::ranges::fill(room.value(), 3U);
+  room.value()[2] = kMaxTokenId + 1;
+  expect_refused(chain.accept(), "token id 2147483648 at position 8");
+  EXPECT_EQ(chain.token_count(), 6U);
+  EXPECT_EQ(chain.chunk_count(), 1U);
+
+  ASSERT_TRUE(chain.extend(100));
+  chain.abandon();
+  EXPECT_EQ(chain.token_count(), 6U);
+  expect_refused(chain.extend(kMaxTokenId), "a prompt of 2147483653 tokens");
+  EXPECT_EQ(chain.token_count(), 6U);
+
+  KeyChain untouched = make_chain(4);
+  ASSERT_TRUE(untouched.append(counting(6)));
+  ASSERT_TRUE(untouched.append(counting(6)));
+  ASSERT_TRUE(chain.append(counting(6)));
+  EXPECT_TRUE(std::ranges::equal(chain.keys(), untouched.keys()));
 }
 
 TEST(KeyChain, EmptyChain) {
