@@ -14,10 +14,10 @@ import ctypes
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,10 +31,13 @@ CHUNK_TOKENS = 256
 PAGE_BYTES = 8192
 CHUNK_BLOCKS = CHUNK_TOKENS // BLOCK_TOKENS
 CHUNK_BYTES = LAYERS * CHUNK_BLOCKS * PAGE_BYTES  # 4 MiB
-# Reach these and a copy costs what memory costs.
+# What one step of an engine stores or loads, e.g. 4,096 tokens: a job.
+JOB_CHUNKS = 16
+# Reach this and a copy costs what memory costs.
 LEAST_RATIO = 0.9
 
 _WAIT_MS = 60_000
+_Item = TypeVar("_Item")
 
 # ctypes calls functions of a CDLL without the GIL, which its own memmove() keeps.
 _memcpy = ctypes.CDLL(None).memcpy
@@ -79,6 +82,11 @@ def _gbps(size_bytes: int, seconds: tuple[float, ...]) -> float:
 def _ratio(copies: tuple[float, ...], ours: tuple[float, ...]) -> float:
     ratios = [copy / own for copy, own in zip(copies, ours, strict=True)]
     return round(statistics.median(ratios), 3)
+
+
+def _jobs(items: list[_Item]) -> Iterator[list[_Item]]:
+    for first in range(0, len(items), JOB_CHUNKS):
+        yield items[first : first + JOB_CHUNKS]
 
 
 class _Scene:
@@ -130,7 +138,7 @@ class _Scene:
         if not all(refs):
             raise LMCacheError("the segment of the measurement is too small")
         items = list(zip(refs, self._blocks, strict=True))
-        self._finish(self._engine.submit_store(self._view, items))
+        self._finish([self._engine.submit_store(self._view, job) for job in _jobs(items)])
         return time.perf_counter() - started
 
     def load(self) -> float:
@@ -140,7 +148,7 @@ class _Scene:
         with self._engine.lookup(self._space, prompt) as hit:
             chunks = zip(hit.refs(0), self._blocks, strict=True)
             items = [(ref, 0, blocks) for ref, blocks in chunks]
-            self._finish(self._engine.submit_load(self._view, items))
+            self._finish([self._engine.submit_load(self._view, job) for job in _jobs(items)])
         return time.perf_counter() - started
 
     def _prompt(self) -> _native.Prompt:
@@ -148,9 +156,10 @@ class _Scene:
         prompt.append(self._tokens)
         return prompt
 
-    def _finish(self, job: int) -> None:
-        if not self._engine.wait(job, _WAIT_MS) or self._engine.finish(job):
-            raise LMCacheError("a copy of the measurement failed")
+    def _finish(self, jobs: list[int]) -> None:
+        for job in jobs:
+            if not self._engine.wait(job, _WAIT_MS) or self._engine.finish(job):
+                raise LMCacheError("a copy of the measurement failed")
 
     def __enter__(self) -> _Scene:
         return self

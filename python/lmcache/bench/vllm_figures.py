@@ -24,7 +24,7 @@ from typing import Any
 
 from lmcache import _native
 from lmcache.bench.vllm_process import Answer, VllmProcess
-from lmcache.errors import LMCacheError
+from lmcache.errors import LMCacheError, UnavailableError
 
 WARM_UP_TOKENS = 64
 
@@ -83,6 +83,7 @@ def measure(bench: VllmBench, say: Callable[[str], None]) -> dict[str, Any]:
         for prompt in prompts:
             fresh.reset()
             samples.restart.append(fresh.run(prompt, bench.decode_tokens))
+    _check_reuse(samples)
     return figures(samples)
 
 
@@ -143,6 +144,22 @@ def _round(
     pair(samples.native_hit, samples.warm)
 
 
+def _check_reuse(samples: Samples) -> None:
+    """Raise UnavailableError when a "hit" was none: its times would say nothing."""
+    kinds = {
+        "vLLM's own prefix cache": samples.native_hit,
+        "DRAM": samples.warm,
+        "DRAM in a new process": samples.restart,
+    }
+    for name, answers in kinds.items():
+        for answer in answers:
+            if answer.cached_tokens * 2 < answer.prompt_tokens:
+                raise UnavailableError(
+                    f"only {answer.cached_tokens} of {answer.prompt_tokens} tokens came out of "
+                    f"{name}: are the prompts shorter than vLLM's block size?"
+                )
+
+
 def figures(samples: Samples) -> dict[str, Any]:
     """Return the keys of `lmcache bench vllm --json`: seconds, and ratios."""
 
@@ -179,11 +196,6 @@ def figures(samples: Samples) -> dict[str, Any]:
             [answer.tpot_s for answer in samples.native_cold],
         ),
         "identical": identical,
-        "rounds": len(samples.cold),
-        "prompt_tokens": samples.cold[0].prompt_tokens,
-        "reused_tokens_warm": min(answer.cached_tokens for answer in samples.warm),
-        "reused_tokens_restart": min(answer.cached_tokens for answer in samples.restart),
-        "reused_tokens_native_hit": min(answer.cached_tokens for answer in samples.native_hit),
     }
 
 

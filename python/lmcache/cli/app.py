@@ -12,7 +12,7 @@ import typer
 import lmcache
 from lmcache.cli.commands import CommandTable
 from lmcache.cli.console import print_error
-from lmcache.errors import LMCacheError
+from lmcache.errors import LMCacheError, native_missing
 
 # Exit status of a mistake of the user, as in most Unix programs; 1 means "looked, and it is not
 # well".
@@ -60,7 +60,15 @@ def main() -> None:
     try:
         app(prog_name="lmcache")
     except (LMCacheError, OSError) as error:
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.exception("failed")
-        print_error(str(error))
-        sys.exit(USER_ERROR)
+        _fail(error)
+    except ImportError as error:
+        if "lmcache._native" not in str(error) and "_native." not in str(error):
+            raise
+        _fail(native_missing(error))
+
+
+def _fail(error: Exception) -> None:
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.error("failed", exc_info=error)
+    print_error(str(error))
+    sys.exit(USER_ERROR)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -78,3 +79,16 @@ def test_verbose_shows_where_it_arose() -> None:
     assert done.returncode == 2
     assert "Traceback" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: chunk_size")
+
+
+def test_a_native_library_that_does_not_load_is_one_line(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lmcache._native", None)
+    monkeypatch.delattr("lmcache._native", raising=False)
+    for name in [name for name in sys.modules if name.startswith(("lmcache.cli.status",))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "lmcache.cli.node", raising=False)
+    done = run("status")
+    assert done.status == 2
+    assert "the native library of lmcache cannot be loaded" in done.err.replace("\n", " ")
