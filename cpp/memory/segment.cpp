@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -19,6 +20,8 @@ namespace {
 constexpr std::uint64_t align_up_to(std::uint64_t value, std::uint64_t step) {
   return (value + step - 1) / step * step;
 }
+
+constexpr std::uint64_t kMaxExtents = 1u << 24;  // 32 TiB of the smallest ones
 
 struct FileLayout {
   std::array<RegionSpan, kRegionCount> regions;
@@ -44,7 +47,14 @@ Result<FileLayout> plan(SegmentOptions const& options) {
                      " bytes is too small: it needs room for at least one extent of " +
                      std::to_string(layout.extent_bytes) + " bytes"};
   }
-  layout.extent_count = static_cast<std::uint32_t>(options.payload_bytes / layout.extent_bytes);
+  std::uint64_t const extents = options.payload_bytes / layout.extent_bytes;
+  if (extents > kMaxExtents) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "a segment of " + std::to_string(options.payload_bytes) + " bytes has " +
+                     std::to_string(extents) + " extents, " + std::to_string(kMaxExtents) +
+                     " are allowed"};
+  }
+  layout.extent_count = static_cast<std::uint32_t>(extents);
   layout.file_bytes = layout.payload_offset + layout.extent_bytes * layout.extent_count;
   return layout;
 }
@@ -52,7 +62,7 @@ Result<FileLayout> plan(SegmentOptions const& options) {
 // The whole capacity must be there when we start, not when the last chunk arrives: a tmpfs that is
 // too small is reported here, with numbers.
 Result<void> check_space(std::string const& path, std::uint64_t file_bytes) {
-  std::string const directory = path.substr(0, path.find_last_of('/'));
+  std::string const directory = segment_directory(path);
   LMC_TRY_ASSIGN(auto const available, free_bytes(directory));
   if (file_bytes <= available) return {};
   auto const megabytes = [](std::uint64_t bytes) {
@@ -64,6 +74,22 @@ Result<void> check_space(std::string const& path, std::uint64_t file_bytes) {
           megabytes(file_bytes) +
           ": lower max_local_cpu_size, or enlarge it (mount -o remount,size=..., docker run "
           "--shm-size=...)"};
+}
+
+// A header can be trusted when nothing that it points to lies outside of the file.
+bool consistent(SegmentHeader const& header, std::uint64_t file_bytes) {
+  if (header.file_bytes != file_bytes || header.payload_offset > file_bytes) return false;
+  if (header.payload_offset % kExtentAlignBytes != 0) return false;
+  if (header.extent_bytes == 0 || header.extent_bytes % kExtentAlignBytes != 0) return false;
+  std::uint64_t const payload_bytes = file_bytes - header.payload_offset;
+  if (header.extent_count == 0 || payload_bytes / header.extent_bytes != header.extent_count ||
+      payload_bytes % header.extent_bytes != 0) {
+    return false;
+  }
+  return std::ranges::all_of(header.regions, [&](RegionSpan const& span) {
+    return span.offset >= sizeof(SegmentHeader) && span.offset <= header.payload_offset &&
+           span.size_bytes <= header.payload_offset - span.offset;
+  });
 }
 
 }  // namespace
@@ -118,10 +144,7 @@ Result<std::unique_ptr<Segment>> Segment::create(SegmentOptions const& options,
     return initialise(*segment, context);
   };
   if (path.empty()) {
-    LMC_TRY_ASSIGN(auto const fd, make_private_file());
-    if (::ftruncate(fd.get(), static_cast<off_t>(layout.file_bytes)) != 0) {
-      return Error{ErrorCode::kIo, std::string{"ftruncate: "} + std::strerror(errno), errno};
-    }
+    LMC_TRY_ASSIGN(auto const fd, make_private_file(layout.file_bytes));
     LMC_TRY(fill(fd.get()));
   } else {
     LMC_TRY(check_space(path, layout.file_bytes));
@@ -154,11 +177,11 @@ Result<std::unique_ptr<Segment>> Segment::attach(std::string const& path) {
                      ": remove it with the version that made it, or choose another segment name",
                  kSegmentLayoutMismatch};
   }
-  if (header->file_bytes != file_bytes ||
-      header->payload_offset + header->extent_bytes * header->extent_count != file_bytes) {
-    return Error{ErrorCode::kCorrupted, "segment " + path + " is " + std::to_string(file_bytes) +
+  if (!consistent(*header, file_bytes)) {
+    return Error{ErrorCode::kCorrupted, "segment " + path + " is damaged: it is " +
+                                            std::to_string(file_bytes) +
                                             " bytes long, its header says " +
-                                            std::to_string(header->file_bytes)};
+                                            std::to_string(header->file_bytes) + ": remove it"};
   }
   LMC_TRY(segment->map(file_bytes));
   segment->payload_ =
@@ -179,7 +202,8 @@ Result<std::unique_ptr<Segment>> Segment::open_or_create(SegmentOptions const& o
       std::string const suffix = ".v" + std::to_string(kSegmentLayoutVersion);
       if (path.ends_with(suffix)) return existing;
       path += suffix;
-      log(LogLevel::kWarning, existing.error().message() + "; using " + path + " instead");
+      lmcache::log(log, LogLevel::kWarning,
+                   existing.error().message() + "; using " + path + " instead");
       continue;
     }
     if (existing.error().code() != ErrorCode::kUnavailable) return existing;

@@ -17,17 +17,17 @@
 namespace lmcache {
 
 struct RegionRequest {
-  std::uint64_t size_bytes;
-  bool reserve;  // false: reserved piece by piece through reserve_region()
+  std::uint64_t size_bytes = 0;
+  bool reserve = false;  // false: reserved piece by piece through reserve_region()
 };
 
 struct SegmentOptions {
   std::string name;  // empty: private to this process (memfd); a name; or an absolute path
   std::string directory{kDefaultDirectory};
-  std::uint64_t payload_bytes;
-  std::uint64_t extent_bytes;  // rounded up to 2 MiB
-  bool remove_when_unused;
-  std::array<RegionRequest, kRegionCount> regions;
+  std::uint64_t payload_bytes = 0;
+  std::uint64_t extent_bytes = 0;  // rounded up to 2 MiB
+  bool remove_when_unused = false;
+  std::array<RegionRequest, kRegionCount> regions{};
 
   static constexpr char const* kDefaultDirectory = "/dev/shm";
 };
