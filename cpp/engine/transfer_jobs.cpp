@@ -160,6 +160,8 @@ Result<JobId> TransferJobs::start(std::unique_ptr<Job> job, CopyBatch batch) {
       for (auto const& chunk : job->chunks) {
         ChunkRef const refs[] = {chunk.ref};
         load ? tier_.release(refs) : tier_.abandon(chunk.ref);
+        count(load ? tier_.counters().failed(LoadFailure::kCopyFailed)
+                   : tier_.counters().dropped(DropReason::kCopyFailed));
       }
       return std::move(ticket).error();
     }

@@ -139,8 +139,8 @@ class Engine {
   // The view's memory must outlive the view. Errors: kInvalidArgument.
   [[nodiscard]] Result<ViewId> register_view(KvView view);
   void unregister_view(ViewId view);
-  // Errors: kInvalidArgument (unknown view, block id out of range). Items whose chunk is gone or
-  // does not fit fail alone; see finish_job().
+  // Errors: kInvalidArgument (unknown view), and those of a device that takes no work. Items whose
+  // chunk is gone, or that do not fit it or the view, fail alone; see finish_job().
   [[nodiscard]] Result<JobId> submit_store(ViewId view, std::span<StoreItem const> items);
   [[nodiscard]] Result<JobId> submit_load(ViewId view, std::span<LoadItem const> items);
   [[nodiscard]] bool poll(JobId job) const;
