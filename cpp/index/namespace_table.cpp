@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmcache/index/namespace_table.hpp>
 
-#include <algorithm>
 #include <string>
 
+#include <lmcache/base/fixed_text.hpp>
+
 namespace lmcache {
-namespace {
-
-template <std::size_t N>
-void copy_text(std::array<char, N>& target, std::string_view text) {
-  target.fill('\0');
-  std::copy_n(text.begin(), std::min(text.size(), N - 1), target.begin());
-}
-
-}  // namespace
 
 NamespaceTable::NamespaceTable(std::span<std::byte> region) noexcept
     : records_{reinterpret_cast<NamespaceRecord*>(region.data()), kMaxNamespaces} {}
@@ -45,6 +37,8 @@ Result<std::uint16_t> NamespaceTable::open(NamespaceOpen const& request) {
                                               " namespaces (models, adapters, salts) already"};
   }
   target->used.store(0, std::memory_order_relaxed);
+  // Whoever dies below leaves a record that is free, never an old one with new contents.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   if (++target->incarnation == 0) target->incarnation = 1;
   target->root = request.root;
   target->lanes = request.lanes;

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmcache/memory/extent_table.hpp>
 
+#include <atomic>
+
 namespace lmcache {
+namespace {
+
+// Whoever dies here leaves what was stored before, and nothing of what comes after.
+void keep_order() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
+
+}  // namespace
 
 ExtentTable::ExtentTable(std::span<std::byte> region, std::uint32_t extent_count,
                          std::uint64_t extent_bytes) noexcept
@@ -27,12 +35,14 @@ void ExtentTable::assign(std::uint32_t extent, std::uint16_t size_class, std::ui
   record.bound = 0;
   record.live = 0;
   record.first_entry = no_entry;
-  record.size_class = size_class;  // last: repair trusts the rest of an assigned extent
+  keep_order();  // repair trusts the rest of an assigned extent
+  record.size_class = size_class;
 }
 
 void ExtentTable::release(std::uint32_t extent) const noexcept {
   auto& record = records_[extent];
   record.size_class = 0;
+  keep_order();
   record.slots = 0;
   record.bound = 0;
   record.live = 0;

@@ -8,7 +8,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 
 namespace lmcache {
@@ -22,8 +21,8 @@ struct ExtentRecord {
   std::uint32_t slots;
   std::uint32_t bound;
   std::uint32_t live;  // entries of it that are not free
-  std::uint32_t
-      first_entry;  // head of the chain of its entries; kNoEntry of the index, as a number
+  // Head of the chain of its entries; `no_entry` of assign() when there are none.
+  std::uint32_t first_entry;
   std::uint64_t slot_bytes;
 };
 
@@ -37,8 +36,8 @@ class ExtentTable {
   [[nodiscard]] std::uint32_t count() const noexcept {
     return static_cast<std::uint32_t>(records_.size());
   }
-  // First free extent below `usable`, those backed with memory first. Linear: taken once per
-  // extent's worth of slots, over a few thousand records at most.
+  // First free extent backed with memory, else the first free one below `usable`, else kNoExtent.
+  // Linear: taken once per extent's worth of slots, over a few thousand records at most.
   [[nodiscard]] std::uint32_t find_free(std::uint32_t usable) const noexcept;
   void assign(std::uint32_t extent, std::uint16_t size_class, std::uint64_t slot_bytes,
               std::uint32_t no_entry) const noexcept;
