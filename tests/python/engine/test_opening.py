@@ -39,7 +39,7 @@ def test_a_share_of_the_memory_is_always_there(segment: str) -> None:
 def test_memory_that_is_not_there(segment: str, private: bool) -> None:
     place = "private" if private else segment
     with pytest.raises(OutOfMemoryError) as caught:
-        open_native(config(place, max_local_cpu_size=10_000_000), role="test")
+        open_native(config(place, max_local_cpu_size=100_000), role="test")
     message = str(caught.value)
     assert "max_local_cpu_size" in message
     assert " free" in message
