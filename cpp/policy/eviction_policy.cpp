@@ -29,20 +29,31 @@ class RecencyPolicy final : public EvictionPolicy {
     nodes_.insert_by_stamp(candidates, index);
   }
 
-  [[nodiscard]] std::uint32_t victim(RecencyHead const& candidates) const override {
-    return kind_ == EvictionKind::kMru ? candidates.front : candidates.back;
+  // A chunk that became a leaf again was put in front of the older ones among the last few. If
+  // there are more, it is seen here, and it is moved on before it goes.
+  [[nodiscard]] std::uint32_t victim(RecencyHead& candidates) override {
+    if (kind_ == EvictionKind::kMru) return candidates.front;
+    for (int moves = 0; moves < kMaxMoves && !nodes_.settle_back(candidates); ++moves) {
+    }
+    return candidates.back;
   }
 
   void on_refused(RecencyHead& candidates, std::uint32_t index) override {
     nodes_.remove(candidates, index);
     if (kind_ == EvictionKind::kMru) {
       nodes_.push_back(candidates, index);
-    } else {
-      nodes_.push_front(candidates, index);
+      return;
     }
+    // It is in use, so it counts as used: stamps never grow from front to back.
+    if (candidates.front != kNoNode) {
+      nodes_.at(index).stamp = std::max(nodes_.at(index).stamp, nodes_.at(candidates.front).stamp);
+    }
+    nodes_.push_front(candidates, index);
   }
 
  private:
+  static constexpr int kMaxMoves = 8;
+
   EvictionKind kind_;
   RecencyNodes nodes_;
 };

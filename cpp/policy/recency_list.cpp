@@ -34,16 +34,29 @@ void RecencyNodes::move_to_front(RecencyHead& list, std::uint32_t index) const n
   push_front(list, index);
 }
 
-void RecencyNodes::insert_by_stamp(RecencyHead& list, std::uint32_t index) const noexcept {
+// Of `from` and the 31 nodes in front of it, the one farthest to the front that is older.
+std::uint32_t RecencyNodes::last_older(std::uint32_t from, std::uint64_t stamp) const noexcept {
   constexpr int kMaxSteps = 32;
-  std::uint64_t const stamp = nodes_[index].stamp;
-  std::uint32_t older = kNoNode;  // the node that ours goes in front of
-  std::uint32_t at = list.back;
-  for (int step = 0; step < kMaxSteps && at != kNoNode && nodes_[at].stamp < stamp; ++step) {
-    older = at;
-    at = nodes_[at].previous;
+  std::uint32_t older = kNoNode;
+  for (int step = 0; step < kMaxSteps && from != kNoNode; ++step) {
+    if (nodes_[from].stamp < stamp) older = from;
+    from = nodes_[from].previous;
   }
-  insert_before(list, index, older);
+  return older;
+}
+
+void RecencyNodes::insert_by_stamp(RecencyHead& list, std::uint32_t index) const noexcept {
+  insert_before(list, index, last_older(list.back, nodes_[index].stamp));
+}
+
+bool RecencyNodes::settle_back(RecencyHead& list) const noexcept {
+  std::uint32_t const last = list.back;
+  if (last == kNoNode) return true;
+  std::uint32_t const older = last_older(nodes_[last].previous, nodes_[last].stamp);
+  if (older == kNoNode) return true;
+  remove(list, last);
+  insert_before(list, last, older);
+  return false;
 }
 
 }  // namespace lmcache

@@ -42,11 +42,15 @@ class RecencyNodes {
   void push_back(RecencyHead& list, std::uint32_t index) const noexcept;
   void remove(RecencyHead& list, std::uint32_t index) const noexcept;
   void move_to_front(RecencyHead& list, std::uint32_t index) const noexcept;
-  // Where its stamp belongs, searched from the back: a chunk that just became a leaf is about as
-  // old as its last child, which was the oldest. Gives up after 32 steps and inserts there.
+  // In front of all that are older, as far as the last 32 tell: a chunk that just became a leaf is
+  // about as old as its last child, which was the oldest.
   void insert_by_stamp(RecencyHead& list, std::uint32_t index) const noexcept;
+  // Moves the last node on if one of the 32 in front of it is older.
+  // False: it was moved, and the last one is another now.
+  [[nodiscard]] bool settle_back(RecencyHead& list) const noexcept;
 
  private:
+  [[nodiscard]] std::uint32_t last_older(std::uint32_t from, std::uint64_t stamp) const noexcept;
   void insert_before(RecencyHead& list, std::uint32_t index, std::uint32_t next) const noexcept;
 
   std::span<RecencyNode> nodes_;

@@ -180,7 +180,8 @@ class DeathAtAnyInstruction : public testing::TestWithParam<Act> {
     survivor.tier().reap();
     auto const mine = prompt_of(seed + 1'000'000, 2 * kChunk + 10);
     survivor.store(mine);
-    // Its tail may find no room: an extent in which something is written at this moment is not given up.
+    // Its tail may find no room: an extent in which something is written at this moment is not
+    // given up.
     EXPECT_GE(survivor.hit(mine), 2 * kChunk);
     EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds{5});
     EXPECT_EQ(survivor.state().processes.attached_count(), 1u);
