@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a store may end, and which blocks it takes."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+pytest.importorskip("vllm", reason="step plans are vLLM's metadata")
+
+from paged_model import BLOCK, CHUNK
+
+from lmcache.config import LMCacheConfig
+from lmcache.integration.vllm.store_planner import StorePlanner
+
+PROMPT = 3 * CHUNK + BLOCK + 1
+PER_CHUNK = CHUNK // BLOCK
+BLOCKS = list(range(100, 120))
+
+
+class Slots:
+    """An engine and a ledger: gives out slots for two lanes, but not for chunks it has."""
+
+    def __init__(self):
+        self.has: set[int] = set()
+        self.asked = []
+        self.watched = []
+
+    def reserve(self, namespace, prompt, first, end):
+        self.asked.append((namespace, first, end))
+        chunks = range(first, -(-end // CHUNK))
+        return [
+            [0 if chunk in self.has else 1000 * lane + chunk for chunk in chunks] for lane in (1, 2)
+        ]
+
+    def add(self, request_id, refs):
+        self.watched.append((request_id, refs))
+
+
+class State:
+    """A request whose prompt has `PROMPT` tokens."""
+
+    request_id, namespace, prompt = "r", "space", "prompt"
+
+    def __init__(self, *, confirmed=0, answer=0):
+        self.request = types.SimpleNamespace(num_prompt_tokens=PROMPT, num_tokens=PROMPT + answer)
+        self.confirmed = confirmed
+        self.next_chunk, self.tail_stored, self.outdated, self.hashed = 0, False, False, False
+
+    def confirmed_tokens(self):
+        return self.confirmed
+
+    def hash_new_tokens(self):
+        self.hashed = True
+
+
+@pytest.fixture
+def slots():
+    return Slots()
+
+
+@pytest.fixture
+def planner(slots):
+    def make(**settings):
+        geometry = types.SimpleNamespace(
+            chunk_tokens=CHUNK, block_tokens=BLOCK, chunk_blocks=PER_CHUNK
+        )
+        attachment = types.SimpleNamespace(engine=slots, geometry=geometry)
+        return StorePlanner(attachment, LMCacheConfig(chunk_size=CHUNK, **settings), slots)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("end", "stored"),
+    [
+        (CHUNK - 1, 0),
+        (CHUNK, CHUNK),
+        (2 * CHUNK + 3, 2 * CHUNK),  # more of the prompt follows
+        (PROMPT, PROMPT),  # its end, which is no whole chunk
+        (PROMPT + 2, PROMPT),  # drafts after it
+    ],
+)
+def test_whole_chunks_and_the_end_of_the_prompt(planner, end, stored):
+    assert planner().storable(State(), end, fenced=False) == stored
+
+
+def test_the_end_of_a_prompt_is_stored_once_and_only_if_wanted(planner):
+    state = State()
+    state.tail_stored = True
+    assert planner().storable(state, PROMPT, fenced=False) == 3 * CHUNK
+    assert planner(save_unfull_chunk=False).storable(State(), PROMPT, fenced=False) == 3 * CHUNK
+
+
+@pytest.mark.parametrize("confirmed", [0, CHUNK, 2 * CHUNK + 1, PROMPT])
+def test_behind_a_fence_only_what_is_confirmed(planner, confirmed):
+    whole = confirmed if confirmed == PROMPT else confirmed - confirmed % CHUNK
+    assert planner().storable(State(confirmed=confirmed), PROMPT, fenced=True) == whole
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "stored"), [(PROMPT, 3 * CHUNK), (5 * CHUNK - 1, 4 * CHUNK), (5 * CHUNK,) * 2]
+)
+def test_of_an_answer_only_tokens_that_were_kept(planner, confirmed, stored):
+    state = State(confirmed=confirmed, answer=3 * CHUNK)
+    planner = planner(conversation_mode=True)
+    assert planner.storable(state, 6 * CHUNK, fenced=False) == stored
+
+
+def test_slots_blocks_and_what_is_watched(planner, slots):
+    slots.has = {1}
+    state = State()
+    (plan,) = planner().reserve(state, PROMPT, BLOCKS, confirmed=False)
+    assert state.hashed
+    assert slots.asked == [("space", 0, PROMPT)]
+    assert plan.refs == [[1000, 0, 1002, 1003], [2000, 0, 2002, 2003]]
+    assert [len(blocks) for blocks in plan.block_ids] == [PER_CHUNK] * 3 + [2]
+    assert [block for blocks in plan.block_ids for block in blocks] == BLOCKS[: 3 * PER_CHUNK + 2]
+    assert not plan.confirmed
+    assert slots.watched == [("r", [1000, 1002, 1003, 2000, 2002, 2003])]
+    assert (state.next_chunk, state.tail_stored) == (3, True)
+
+
+def test_the_next_store_begins_where_the_last_one_ended(planner, slots):
+    state = State()
+    planner = planner()
+    planner.reserve(state, CHUNK, BLOCKS, confirmed=False)
+    assert not planner.is_new(state, CHUNK)
+    assert planner.is_new(state, CHUNK + 1)
+    (plan,) = planner.reserve(state, 2 * CHUNK, BLOCKS, confirmed=True)
+    assert slots.asked[-1] == ("space", 1, 2 * CHUNK)
+    assert plan.block_ids == [BLOCKS[PER_CHUNK : 2 * PER_CHUNK]]
+    assert plan.confirmed
+    assert not state.tail_stored
+
+
+def test_nothing_to_store_is_no_plan(planner, slots):
+    slots.has = {0, 1}
+    state = State()
+    assert planner().reserve(state, 2 * CHUNK, BLOCKS, confirmed=False) == []
+    assert slots.watched == []
+    assert state.next_chunk == 2
+
+
+def test_at_the_end_what_a_fence_held_back_is_stored(planner):
+    (plan,) = planner().last(State(confirmed=PROMPT), BLOCKS)
+    assert plan.confirmed
+    assert len(plan.block_ids) == 4
+    (plan,) = planner().last(State(confirmed=PROMPT), BLOCKS[: PER_CHUNK + 1])
+    assert len(plan.block_ids) == 1  # the other blocks are gone
+
+
+def test_at_the_end_of_a_conversation_the_answer_is_stored(planner, slots):
+    state = State(confirmed=PROMPT + 4, answer=5)
+    (plan,) = planner(conversation_mode=True).last(state, BLOCKS)
+    assert slots.asked == [("space", 0, PROMPT + 4)]  # the last token was never computed
+    assert plan.confirmed
+
+
+def test_nothing_is_stored_of_what_a_reset_made_outdated_or_is_stored_already(planner, slots):
+    state = State(confirmed=PROMPT)
+    state.outdated = True
+    assert planner().last(state, BLOCKS) == []
+    state.outdated, state.next_chunk, state.tail_stored = False, 3, True
+    assert planner().last(state, BLOCKS) == []
+    assert slots.asked == []
