@@ -73,7 +73,11 @@ class Repair {
       entry.child_count = 0;
       entry.extent_next = kNoEntry;
       if (!bound(entry)) {
-        entry.state.store(EntryState::kFree, std::memory_order_release);
+        if (entry.state.load(std::memory_order_relaxed) != EntryState::kFree) {
+          // Never seen; if it happens, no ref to the chunk must name what comes after it.
+          entry.generation.fetch_add(1, std::memory_order_release);
+          entry.state.store(EntryState::kFree, std::memory_order_release);
+        }
         entry.payload_offset = kUnbound;
         entry.size_class = 0;
         state_.recency.push_front(state_.space.unbound, index);
