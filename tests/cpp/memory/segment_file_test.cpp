@@ -352,6 +352,7 @@ TEST(ReserveBytes, GetsDoneInPiecesWhereSignalsInterruptLargeOnes) {
                        .error = EINTR})) {
       return kCannot;
     }
+    ::alarm(30);  // in place of trying for ever
     if (!reserve_bytes(fd.value().get(), kMegabyte, kMuch)) return 1;
     return allocated(fd.value().get()) == kMuch ? 0 : 2;
   }};
