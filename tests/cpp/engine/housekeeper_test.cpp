@@ -172,7 +172,8 @@ std::string thread_status(std::string const& name, std::string const& field) {
 
 TEST(Housekeeper, LeavesSignalsToTheApplication) {
   sigset_t before;
-  ASSERT_EQ(::pthread_sigmask(SIG_SETMASK, nullptr, &before), 0);
+  sigemptyset(&before);
+  ASSERT_EQ(::pthread_sigmask(SIG_SETMASK, &before, nullptr), 0);
   TierScene scene;
   Housekeeper const keeper{scene.tier()};
   std::string blocked;

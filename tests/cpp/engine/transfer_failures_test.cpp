@@ -122,7 +122,9 @@ TEST(TransferFailures, ADeviceThatRefusesABatchCostsItsChunksOnly) {
 TEST(TransferFailures, TheDestructorWaitsForJobsUnderWay) {
   JobScene scene{std::make_unique<ThrottledCopier>(one_thread(), std::chrono::milliseconds{2})};
   auto const prompt = prompt_of(21, 12 * kChunk);
-  (void)must(scene.jobs->submit_store(scene.view, scene.computed(prompt)));
+  // A job for each chunk: when the first are being copied, the last have not begun.
+  for (auto const& item : scene.computed(prompt))
+    (void)must(scene.jobs->submit_store(scene.view, {&item, 1}));
   scene.jobs.reset();
   auto const use = scene.tiers.use();
   EXPECT_EQ(use.ready, 12u);
