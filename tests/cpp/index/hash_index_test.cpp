@@ -2,6 +2,8 @@
 #include <lmcache/index/hash_index.hpp>
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>

@@ -107,6 +107,13 @@ TEST_F(NamespaceTableTest, LongTextsAreCutAndEndInZero) {
   EXPECT_EQ(std::string{record.description.data()}, text.substr(0, record.description.size() - 1));
 }
 
+TEST_F(NamespaceTableTest, NamesAreCutBetweenCharacters) {
+  std::string const text = std::string(254, 'x') + "\u00e9";  // two bytes, one of them fits
+  auto request = request_of(1);
+  request.model = text;
+  EXPECT_EQ(std::string{table_.at(must(table_.open(request))).model.data()}, text.substr(0, 254));
+}
+
 TEST_F(NamespaceTableTest, LanesOutOfRangeAreRefused) {
   for (std::uint32_t const lanes : {0U, kMaxLanes + 1, 0xffff'ffffU}) {
     auto request = request_of(1);
