@@ -26,7 +26,11 @@ class RecencyPolicy final : public EvictionPolicy {
   }
 
   void on_leaf(RecencyHead& candidates, std::uint32_t index) override {
-    nodes_.insert_by_stamp(candidates, index);
+    if (kind_ == EvictionKind::kMru) {
+      nodes_.insert_by_stamp_at_front(candidates, index);
+    } else {
+      nodes_.insert_by_stamp(candidates, index);
+    }
   }
 
   // A chunk that became a leaf again was put in front of the older ones among the last few. If

@@ -2,6 +2,11 @@
 #include <lmcache/policy/recency_list.hpp>
 
 namespace lmcache {
+namespace {
+
+constexpr int kMaxSteps = 32;
+
+}  // namespace
 
 void RecencyNodes::insert_before(RecencyHead& list, std::uint32_t index,
                                  std::uint32_t next) const noexcept {
@@ -36,7 +41,6 @@ void RecencyNodes::move_to_front(RecencyHead& list, std::uint32_t index) const n
 
 // Of `from` and the 31 nodes in front of it, the one farthest to the front that is older.
 std::uint32_t RecencyNodes::last_older(std::uint32_t from, std::uint64_t stamp) const noexcept {
-  constexpr int kMaxSteps = 32;
   std::uint32_t older = kNoNode;
   for (int step = 0; step < kMaxSteps && from != kNoNode; ++step) {
     if (nodes_[from].stamp < stamp) older = from;
@@ -47,6 +51,15 @@ std::uint32_t RecencyNodes::last_older(std::uint32_t from, std::uint64_t stamp) 
 
 void RecencyNodes::insert_by_stamp(RecencyHead& list, std::uint32_t index) const noexcept {
   insert_before(list, index, last_older(list.back, nodes_[index].stamp));
+}
+
+void RecencyNodes::insert_by_stamp_at_front(RecencyHead& list, std::uint32_t index) const noexcept {
+  std::uint32_t at = list.front;
+  for (int step = 0; step < kMaxSteps && at != kNoNode && nodes_[at].stamp > nodes_[index].stamp;
+       ++step) {
+    at = nodes_[at].next;
+  }
+  insert_before(list, index, at);
 }
 
 bool RecencyNodes::settle_back(RecencyHead& list) const noexcept {

@@ -2,7 +2,8 @@
 // Intrusive doubly linked lists over an array of nodes in shared memory, by index.
 //
 // Invariants: a node is in one list at most (whoever calls knows which); front is the most recent;
-// in a list kept by touch() and insert_by_stamp() stamps never grow from front to back.
+// stamps do not grow from front to back, but for nodes that belonged farther in than an insertion
+// looks.
 #pragma once
 
 #include <cstddef>
@@ -45,6 +46,8 @@ class RecencyNodes {
   // In front of all that are older, as far as the last 32 tell: a chunk that just became a leaf is
   // about as old as its last child, which was the oldest.
   void insert_by_stamp(RecencyHead& list, std::uint32_t index) const noexcept;
+  // Behind all that are more recent, as far as the first 32 tell: where the most recent go first.
+  void insert_by_stamp_at_front(RecencyHead& list, std::uint32_t index) const noexcept;
   // Moves the last node on if one of the 32 in front of it is older.
   // False: it was moved, and the last one is another now.
   [[nodiscard]] bool settle_back(RecencyHead& list) const noexcept;

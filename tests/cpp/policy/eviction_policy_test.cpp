@@ -121,6 +121,23 @@ TEST(EvictionPolicy, ALeafWaitsForAllThatAreOlder) {
   }
 }
 
+// A chain of chunks that was stored last goes from its end to its beginning.
+TEST(EvictionPolicy, MostRecentFirstTakesAChainWhole) {
+  constexpr std::uint32_t kOld = 100;
+  constexpr std::uint32_t kChain = 5;
+  Candidates c{EvictionKind::kMru, kOld + kChain};
+  c.store(kOld);
+  for (std::uint32_t i = kOld; i < kOld + kChain; ++i) {
+    if (i > kOld) c.nodes.remove(c.list, i - 1);  // has a child from now on
+    c.policy->on_insert(c.list, i, ++c.now);
+  }
+  for (std::uint32_t i = kOld + kChain; i-- > kOld;) {
+    ASSERT_EQ(c.evict(), i);
+    if (i > kOld) c.policy->on_leaf(c.list, i - 1);
+  }
+  EXPECT_EQ(c.evict(), kOld - 1);
+}
+
 // Asked for a victim as often as there are candidates, all refused: each comes once, in order.
 TEST(EvictionPolicy, ARefusedOneComesAgainAfterAllOthers) {
   for (std::uint32_t const count : {2U, 3U, 9U, 10U, 33U, 100U}) {

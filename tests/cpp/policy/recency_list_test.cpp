@@ -110,6 +110,21 @@ TEST_F(RecencyListTest, InsertionLooksAtTheLast32) {
   }
 }
 
+TEST_F(RecencyListTest, InsertionAtTheFrontGoesBehindTheMoreRecent) {
+  constexpr std::uint32_t kNew = kNodes - 1;
+  for (std::uint32_t const count : {0U, 8U, 40U}) {
+    for (std::uint32_t younger = 0; younger <= count; ++younger) {
+      lists_[0].clear();
+      fill(count);
+      nodes_.at(kNew).stamp = 10 * (count - younger) + 5;
+      nodes_.insert_by_stamp_at_front(lists_[0], kNew);
+      auto const all = order();
+      ASSERT_EQ(all.size(), count + 1);
+      EXPECT_EQ(all[std::min(younger, kWindow)], kNew) << younger << " are more recent";
+    }
+  }
+}
+
 // A younger one at the back, as an earlier insertion left it, hides none of the older.
 TEST_F(RecencyListTest, InsertionSeesPastOneOutOfPlace) {
   fill({50, 40, 20, 10, 99});
