@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmcache.config import LMCacheConfig, capacity_bytes, load_config, unavailable_line
+from lmcache.config import (
+    LMCacheConfig,
+    capacity_bytes,
+    eviction_in_use,
+    load_config,
+    unavailable_line,
+)
 from lmcache.errors import LMCacheError, UnavailableError
 from lmcache.integration.vllm.geometry import EngineGeometry, Refusal, read_geometry
 
@@ -125,7 +131,7 @@ def _open_engine(
         role="vllm scheduler" if rank is None else f"vllm worker {rank}",
         instance_id=config.instance_id,
         ttl_seconds=int(config.ttl or 0),
-        eviction=config.eviction_policy,
+        eviction=eviction_in_use(config.eviction_policy),
     )
     return _native.Engine.open(options, _native_log)
 
