@@ -114,6 +114,7 @@ def _open_engine(
     config: LMCacheConfig, geometry: EngineGeometry, vllm_config: Any, rank: int | None
 ) -> _native.Engine:
     from lmcache import _native
+    from lmcache.engine.opening import slot_bytes
 
     place = config.segment_place
     name = place.name
@@ -127,7 +128,9 @@ def _open_engine(
         directory=place.directory,
         keep=place.keep,
         capacity_bytes=capacity_bytes(config),
-        chunk_bytes_hint=geometry.chunk_bytes,
+        chunk_bytes_hint=slot_bytes(
+            geometry.block_bytes // geometry.block_tokens, geometry.chunk_tokens
+        ),
         role="vllm scheduler" if rank is None else f"vllm worker {rank}",
         instance_id=config.instance_id,
         ttl_seconds=int(config.ttl or 0),
