@@ -20,6 +20,14 @@ constexpr std::uint64_t kPiecesPerThread = 4;
 void copy_parts(std::vector<CopyPart> const& parts) {
   for (std::size_t i = 0; i < parts.size(); ++i) {
     CopyPart const& part = parts[i];
+    if (i + 2 < parts.size()) {
+      // Two ahead: of the next run copy_bytes() fetches the first lines already. What runs on needs
+      // no help.
+      CopyPart const& next = parts[i + 1];
+      CopyPart const& later = parts[i + 2];
+      if (later.from != next.from + next.bytes) look_up_pages(later.from, later.bytes);
+      if (later.to != next.to + next.bytes) look_up_pages(later.to, later.bytes);
+    }
     copy_bytes(part.to, part.from, part.bytes, i + 1 < parts.size() ? parts[i + 1].from : nullptr);
   }
   copy_fence();

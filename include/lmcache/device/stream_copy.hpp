@@ -21,6 +21,9 @@ enum class StreamCopyKind : unsigned char {
 void copy_bytes(std::byte* to, std::byte const* from, std::size_t bytes,
                 std::byte const* next_from = nullptr) noexcept;
 
+// Has the processor look up the pages of a range that is copied soon; it is never dereferenced.
+void look_up_pages(std::byte const* address, std::size_t bytes) noexcept;
+
 // Orders all copy_bytes() of this thread before its later stores, such as the unlock that hands
 // them over.
 void copy_fence() noexcept;

@@ -51,6 +51,13 @@ TEST(StreamCopyTest, NothingToCopy) {
   copy_fence();
 }
 
+TEST(StreamCopyTest, LookingUpPagesReadsNothing) {
+  Bytes const some(20000);
+  for (std::size_t const bytes : {0U, 1U, 4096U, 20000U}) look_up_pages(some.data(), bytes);
+  look_up_pages(nullptr, 8192);
+  look_up_pages(reinterpret_cast<std::byte const*>(0x7), std::size_t{1} << 40);
+}
+
 TEST(StreamCopyTest, KindFollowsTheProcessor) {
   if (!detail::has_avx2()) {
     EXPECT_EQ(stream_copy_kind(), StreamCopyKind::kMemcpy);
