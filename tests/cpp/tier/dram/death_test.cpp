@@ -22,7 +22,7 @@ constexpr int kRounds = 10;  // a step costs the same, but there are ten times a
 #else
 constexpr int kRounds = 60;
 #endif
-constexpr std::chrono::milliseconds kMostTime{1500};
+constexpr std::chrono::milliseconds kMostTime{1000};
 constexpr std::uint32_t kChunk = 64;
 
 // What the process has when its steps begin.
