@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """vLLM in another process, asked over its standard input: one JSON object per line, one line of
-answer each.
+answer each over a pipe of its own, since vLLM logs to both standard outputs.
 
 `Peer` is the asking side. It ends the process politely (`close`) or as a crash would (`kill`).
 """
@@ -24,15 +24,19 @@ class Peer:
         self, log: Path, environment: dict[str, str] | None = None, **settings: Any
     ) -> None:
         self._log = log
-        with log.open("w") as errors:
+        reading, writing = os.pipe()
+        with log.open("w") as out:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, json.dumps(settings)],
+                [sys.executable, __file__, str(writing), json.dumps(settings)],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
+                stdout=out,
+                stderr=subprocess.STDOUT,
                 text=True,
+                pass_fds=[writing],
                 env={**os.environ, **(environment or {})},
             )
+        os.close(writing)
+        self._answers = os.fdopen(reading)
 
     def ask_one(self, prompt: list[int], max_tokens: int = 4) -> Answer:
         """Serve one prompt."""
@@ -42,32 +46,37 @@ class Peer:
 
     def _call(self, command: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith("ANSWER "):
-                return json.loads(line.removeprefix("ANSWER "))
-        raise AssertionError(f"the other process ended:\n{self._log.read_text()[-3000:]}")
+        line = self._answers.readline()
+        if not line:
+            raise AssertionError(f"the other process ended:\n{self._log.read_text()[-3000:]}")
+        return json.loads(line)
 
     def close(self) -> str:
         """Let it shut down; returns its log."""
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=120)
+        self._answers.close()
         return self._log.read_text()
 
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()
         self._process.communicate()
+        self._answers.close()
 
 
 def main() -> None:
-    llm = ServedLLM(**json.loads(sys.argv[1]))
-    for line in sys.stdin:
-        command = json.loads(line)
-        answer = llm.ask_one(command["prompt"], command["max_tokens"])
-        print("ANSWER " + json.dumps(vars(answer)), flush=True)
-    llm.close()
+    with os.fdopen(int(sys.argv[1]), "w") as answers:
+        os.set_inheritable(
+            answers.fileno(), False
+        )  # the end of this process is the end of the pipe
+        llm = ServedLLM(**json.loads(sys.argv[2]))
+        for line in sys.stdin:
+            command = json.loads(line)
+            answer = llm.ask_one(command["prompt"], command["max_tokens"])
+            print(json.dumps(vars(answer)), file=answers, flush=True)
+        llm.close()
 
 
 if __name__ == "__main__":

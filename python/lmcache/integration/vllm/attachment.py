@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -132,11 +133,17 @@ def _open_engine(
             geometry.block_bytes // geometry.block_tokens, geometry.chunk_tokens
         ),
         role="vllm scheduler" if rank is None else f"vllm worker {rank}",
-        instance_id=config.instance_id,
+        instance_id=_instance_id(config, vllm_config),
         ttl_seconds=int(config.ttl or 0),
         eviction=eviction_in_use(config.eviction_policy),
     )
     return _native.Engine.open(options, _native_log)
+
+
+def _instance_id(config: LMCacheConfig, vllm_config: Any) -> str:
+    """Name the engine, not the process: its halves have one name."""
+    engine_id = str(vllm_config.kv_transfer_config.engine_id)
+    return config.lmcache_instance_id or f"{socket.gethostname()}-{engine_id[:8]}"
 
 
 def _native_log(level: int, text: str) -> None:

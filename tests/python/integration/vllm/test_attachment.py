@@ -203,3 +203,12 @@ def test_an_engine_without_a_namespace_is_closed_again(folder, monkeypatch):
     with pytest.raises(OutOfMemoryError):
         attach(read_config(config), config, make_kv_cache_config(layers=LAYERS), 0)
     assert closed == [True]
+
+
+def test_the_processes_of_an_engine_have_one_name(folder, place, join):
+    config = make_vllm_config(folder, {**SMALL, "lmcache.segment": place})
+    join(config)
+    processes = join(config, rank=0).engine.status()["processes"]
+    assert len(processes) == 2
+    (name,) = {process["instance_id"] for process in processes}
+    assert name.endswith(config.kv_transfer_config.engine_id[:8])
