@@ -53,7 +53,7 @@ def test_door(open_llm, reference, segment, monkeypatch, door):
         transfer = llm.llm.llm_engine.vllm_config.kv_transfer_config
         assert transfer.kv_load_failure_policy == "recompute"
         engine = llm.worker._attachment.engine
-        assert engine.status()["capacity_bytes"] == pytest.approx(0.25e9, rel=0.02)
+        assert engine.status()["capacity_bytes"] == pytest.approx(0.25e9, rel=0.06)  # whole extents
         roles = {process["role"] for process in engine.status()["processes"]}
         assert roles == {"vllm scheduler", "vllm worker 0"}
     finally:
