@@ -100,13 +100,34 @@ class StepDeath : public testing::Test {
     }
   }
 
+  // Whoever is not free is complete: its key is that of the tokens in its slot, after its parent.
+  [[nodiscard]] testing::AssertionResult entries_are_complete() {
+    for (std::uint32_t index = 0; index < state().index.entry_limit(); ++index) {
+      auto const& it = entry(index);
+      bool const at_root = (it.flags & kAtRoot) != 0;
+      if (it.state.load() == EntryState::kFree || (it.parent == kNoEntry && !at_root)) continue;
+      auto const mask = scene_->space.lane_masks[0];
+      auto const before = at_root ? scene_->space.opened.root : entry(it.parent).key() ^ mask;
+      auto const tokens = slot_tokens(scene_->tier().segment(), it);
+      TestPrompt const chunk{.tokens = {tokens.begin(), tokens.end()}, .items = {}};
+      auto const key = must(chunk.chain(before, kChunk).tail_key(0, chunk.size()));
+      if (it.key() != (key ^ mask)) {
+        return testing::AssertionFailure() << "entry " << index << " has not the key of its tokens";
+      }
+    }
+    return testing::AssertionSuccess();
+  }
+
   // What was done, or half done, is whole again, and the segment is as it was before.
   void expect_all_is_well() {
     for (auto const& prompt : prompts_) scene_->hit(prompt);  // every byte of it is right
     EXPECT_TRUE(state().lock_space());
     ASSERT_TRUE(segment_is_sound(state()));
+    ASSERT_TRUE(entries_are_complete());
     give_back_reservations();
     ASSERT_TRUE(nothing_is_held(state()));
+    // Another one gets what was being freed, not the same again.
+    scene_->store(prompt_of(1'000'000 + ++others_, kChunk));
     for (auto const& prompt : prompts_) scene_->store(prompt);
     ASSERT_TRUE(segment_is_sound(state()));
     ASSERT_TRUE(history_.is_kept(state()));
@@ -141,6 +162,7 @@ class StepDeath : public testing::Test {
 
   std::unique_ptr<TierScene> scene_;
   RefHistory history_;
+  std::uint64_t others_ = 0;
   std::vector<TestPrompt> prompts_{prompt_of(1, 4 * kChunk),
                                    branch_of(prompt_of(1, 4 * kChunk), kChunk, 1, 3 * kChunk),
                                    branch_of(prompt_of(1, 4 * kChunk), kChunk, 2, 3 * kChunk)};
