@@ -46,12 +46,12 @@ struct alignas(64) Entry {
   std::uint64_t payload_offset;  // kUnbound: no slot
   std::atomic<EntryState> state;
   EntryKind kind;
-  std::uint8_t writer;  // process that reserved it, while kWriting
-  std::uint8_t flags;   // kAtRoot, kHasMedia
-  std::uint32_t valid_tokens;
+  std::uint8_t writer;           // process that reserved it, while kWriting
+  std::uint8_t flags;            // kAtRoot, kHasMedia
+  std::uint32_t expires_unix_s;  // 0 = never
 
   // Second line: structure.
-  std::uint32_t expires_unix_s;  // 0 = never
+  std::uint32_t valid_tokens;
   std::uint32_t
       parent;  // entry of the chunk before, same lane; kNoEntry at the root or when it is gone
   std::uint32_t first_child;  // most recent first

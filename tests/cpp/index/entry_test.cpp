@@ -10,8 +10,8 @@ namespace lmcache {
 namespace {
 
 // A lookup reads the first cache line of an entry and no more.
-static_assert(offsetof(Entry, valid_tokens) + sizeof(std::uint32_t) <= 64);
-static_assert(offsetof(Entry, expires_unix_s) == 64);
+static_assert(offsetof(Entry, expires_unix_s) + sizeof(std::uint32_t) <= 64);
+static_assert(offsetof(Entry, valid_tokens) == 64);
 
 ChunkKey counting_key() {
   ChunkKey key;
