@@ -105,6 +105,9 @@ std::optional<CopyProgress> CopyPool::wait(CopyTicket ticket, std::uint32_t plan
                                            CopyDeadline deadline) {
   Lock lock{mutex_};
   std::optional<CopyProgress> seen;
+  if (Batch* const batch = find(ticket)) {
+    batch->awaited_planes = std::min(batch->awaited_planes, planes);
+  }
   changed_.wait_until(lock, deadline, [&] {
     Batch const* batch = find(ticket);  // each time anew: it may be retired meanwhile
     if (batch == nullptr) {
@@ -189,7 +192,10 @@ void CopyPool::run(CopyPriority priority) {
     copy_parts(parts);
     lock.lock();
 
-    if (batch.tally.arrived(parts, whole_items)) changed_.notify_all();
+    if (batch.tally.arrived(parts, whole_items) &&
+        batch.tally.progress().planes_arrived >= batch.awaited_planes) {
+      changed_.notify_all();
+    }
     report(lock, batch, whole_items, CopyStatus::kCopied);
     --batch.in_flight;
     if (batch.cancelled) changed_.notify_all();

@@ -13,6 +13,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -62,6 +63,9 @@ class CopyPool {
     BatchWalk walk;
     std::uint64_t piece_bytes = 0;
     std::uint32_t in_flight = 0;
+    // Fewest planes that somebody waits for. Nobody is woken before they are there: each wake-up
+    // takes a CPU from a copy, and a batch has tens of planes.
+    std::uint32_t awaited_planes = std::numeric_limits<std::uint32_t>::max();
     bool cancelled = false;
     bool retired = false;
   };
@@ -85,7 +89,7 @@ class CopyPool {
   HostCopierOptions const options_;
   mutable std::mutex mutex_;  // guards all below but threads_
   std::condition_variable
-      changed_;  // a plane arrived, a batch is over, a cancelled one came to rest
+      changed_;  // planes that are awaited arrived, a batch is over, a cancelled one came to rest
   std::array<Queue, 2> queues_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Batch>> batches_;
   std::uint64_t last_id_ = 0;
