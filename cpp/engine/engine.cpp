@@ -147,6 +147,8 @@ Result<NamespaceHandle> Engine::open_namespace(NamespaceSpec spec, KvGeometry co
     LMC_TRY(state_->tier->open_namespace(fresh));
     spaces.push_back(std::move(fresh));
     found = std::prev(spaces.end());
+  } else if (!state_->tier->owns_record(*found)) {
+    LMC_TRY(state_->tier->open_namespace(*found));
   }
   return NamespaceHandle{.slot = static_cast<std::uint32_t>(found - spaces.begin()),
                          .id = found->place.id(),
@@ -164,6 +166,7 @@ std::vector<std::uint64_t> Engine::lane_block_bytes(NamespaceHandle const& space
   auto const& known = at(space);
   auto const& record = state_->tier->record(known);
   std::vector<std::uint64_t> out(space.lanes);
+  if (!state_->tier->owns_record(known)) return out;  // another's by now; reserve() opens one anew
   for (std::uint32_t lane = 0; lane < space.lanes; ++lane) {
     out[lane] = record.lane_block_bytes[lane].load(std::memory_order_acquire);
   }

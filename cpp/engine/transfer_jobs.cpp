@@ -85,7 +85,9 @@ Result<JobId> TransferJobs::submit_store(ViewId view_id, std::span<StoreItem con
     if (!ok) {
       job->failed[i] = 1;
       count(tier_.counters().dropped(slot ? DropReason::kCopyFailed : DropReason::kCancelled));
-      if (slot) tier_.abandon(item.ref);
+      // Without a slot the reservation is gone, or its lock was held too long: then nobody else
+      // would give it back.
+      slot ? tier_.abandon(item.ref) : tier_.withdraw(item.ref);
       continue;
     }
     copy.slot = slot->payload;

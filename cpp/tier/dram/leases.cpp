@@ -106,6 +106,10 @@ void DramTier::release(std::span<ChunkRef const> refs) {
 
 void DramTier::cancel(ChunkRef ref) { settle_or_owe({.ref = ref, .kind = Debt::Kind::kCancel}); }
 
+void DramTier::withdraw(ChunkRef ref) {
+  settle_or_owe({.ref = ref, .kind = Debt::Kind::kWithdraw});
+}
+
 // True: done, or there is nothing to do. False: a lock was not free in time.
 bool DramTier::settle(Debt debt) {
   bool const ends_reservation = debt.kind != Debt::Kind::kRelease;

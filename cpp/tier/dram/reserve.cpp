@@ -135,7 +135,7 @@ std::optional<DropReason> DramTier::reserve_lanes(DramNamespace& space, KeyChain
   count(state_.counters->dropped(DropReason::kDuplicate), duplicates);
   if (!failed) return std::nullopt;
   for (auto& ref : out) {
-    if (ref) settle_or_owe({.ref = std::exchange(ref, {}), .kind = Debt::Kind::kWithdraw});
+    if (ref) withdraw(std::exchange(ref, {}));
   }
   count(state_.counters->dropped(*failed), space.lanes() - duplicates);
   return failed;

@@ -119,6 +119,20 @@ TEST(TransferFailures, ADeviceThatRefusesABatchCostsItsChunksOnly) {
   EXPECT_TRUE(scene.at_rest());
 }
 
+TEST(TransferFailures, AChunkThatALockKeepsFromBeingWrittenIsGivenBack) {
+  JobScene scene;
+  auto const items = scene.computed(prompt_of(22, kChunk));
+  {
+    auto& index = scene.tiers.state().index;
+    auto const stuck = must(index.lock(index.at(items[0].ref.index).key(), kLockTimeout));
+    EXPECT_EQ(scene.finish(must(scene.jobs->submit_store(scene.view, items))), Items{0});
+  }
+  EXPECT_EQ(scene.tiers.counters().dropped(DropReason::kCancelled), 1u);
+  scene.tiers.tier().settle_debts();
+  EXPECT_EQ(scene.tiers.use().writing, 0u);
+  EXPECT_TRUE(scene.at_rest());
+}
+
 TEST(TransferFailures, TheDestructorWaitsForJobsUnderWay) {
   JobScene scene{std::make_unique<ThrottledCopier>(one_thread(), std::chrono::milliseconds{2})};
   auto const prompt = prompt_of(21, 12 * kChunk);

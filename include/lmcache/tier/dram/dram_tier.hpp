@@ -142,6 +142,8 @@ class DramTier {
                                                            KeyChain const& chain, TokenSpan span);
   // Gives a reservation back, unless somebody is writing it or it was published.
   void cancel(ChunkRef ref);
+  // The same, but whoever calls it counts, with its own reason.
+  void withdraw(ChunkRef ref);
 
   // Leases a chunk that is reserved, to write it; then publish() or abandon(), each of which ends
   // the lease. Nothing: the reservation is gone.
