@@ -163,10 +163,11 @@ Result<void> Engine::declare_lane(NamespaceHandle const& space, std::uint32_t la
 }
 
 std::vector<std::uint64_t> Engine::lane_block_bytes(NamespaceHandle const& space) const {
-  auto const& known = at(space);
-  auto const& record = state_->tier->record(known);
+  auto& known = at(space);
   std::vector<std::uint64_t> out(space.lanes);
-  if (!state_->tier->owns_record(known)) return out;  // another's by now; reserve() opens one anew
+  // The record was given to another namespace: ours gets one with what we know of its lanes.
+  if (!state_->tier->owns_record(known) && !state_->tier->open_namespace(known)) return out;
+  auto const& record = state_->tier->record(known);
   for (std::uint32_t lane = 0; lane < space.lanes; ++lane) {
     out[lane] = record.lane_block_bytes[lane].load(std::memory_order_acquire);
   }
