@@ -54,6 +54,11 @@ class EngineGeometry:
     owns_lane: bool  # False: another rank holds the same KV and stores it
 
     @property
+    def counts_requests(self) -> bool:
+        """Whether this rank measures for all: what each does at the same time must count once."""
+        return self.owns_lane and self.lane == 0
+
+    @property
     def chunk_blocks(self) -> int:
         """Blocks in one chunk."""
         return self.chunk_tokens // self.block_tokens

@@ -124,6 +124,8 @@ class SchedulerHalf:
         state.load_tokens = external_tokens
         if state.asked_tokens:
             self.stats.add(lookups=1, lookup_tokens=state.asked_tokens, hit_tokens=external_tokens)
+            if not external_tokens:  # a hit is counted by the worker, which knows what it took
+                self._engine.count_request(state.asked_tokens, 0, 0)
         if not external_tokens:
             state.release_hit()
 
@@ -208,6 +210,8 @@ class SchedulerHalf:
                 for piece in pieces
             ],
             shares_last_block=end % block != 0,
+            asked_tokens=state.asked_tokens,
+            hit_tokens=state.load_tokens,
         )
         plan.loads.append(load)
         state.load_tokens = 0

@@ -24,6 +24,9 @@ class LoadPlan:
     block_ids: list[list[int]]  # [piece]: where its blocks go
     # The last block is reused in part only: this step itself writes the rest of it.
     shares_last_block: bool
+    # What the request asked for beyond vLLM's own cache, and what of it this loads; for statistics.
+    asked_tokens: int = 0
+    hit_tokens: int = 0
 
     def items(self, lane: int) -> Iterator[tuple[int, int, list[int]]]:
         """Yield (slot, first block of the chunk, block ids) for a rank."""

@@ -147,6 +147,11 @@ class WorkerHalf:
             loaded_bytes=(loads.blocks - len(failed)) * self._attachment.geometry.block_bytes,
             loaded_tokens=(loads.blocks - len(failed)) * self._attachment.geometry.block_tokens,
         )
+        if not failed and self._attachment.geometry.counts_requests:
+            for load in self._plan.loads:
+                self._attachment.engine.count_request(
+                    load.asked_tokens, load.hit_tokens, int(loads.seconds * 1e9)
+                )
 
     def store(self) -> None:
         """Start the stores of the step; returns at once. Called when the step has computed."""
@@ -158,6 +163,9 @@ class WorkerHalf:
             elif not plan.loads and plan.prefill_tokens >= _MEASURED_PREFILL_TOKENS:
                 seconds = time.perf_counter() - self._computing_since
                 self.stats.add(prefill_tokens=plan.prefill_tokens, prefill_seconds=seconds)
+                if self._attachment is not None and self._attachment.geometry.counts_requests:
+                    engine = self._attachment.engine
+                    engine.count_prefill(plan.prefill_tokens, int(seconds * 1e9))
             if self._stores is not None and self._attachment is not None:
                 self._stores.reap()
                 # What this step computed on top of a failed load is wrong, whichever request it

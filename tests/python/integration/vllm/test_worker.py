@@ -161,3 +161,23 @@ def test_layerwise_only_where_its_hook_is_called(setting, captured, limit):
     mode = types.SimpleNamespace(has_full_cudagraphs=lambda: captured)
     config = types.SimpleNamespace(compilation_config=types.SimpleNamespace(cudagraph_mode=mode))
     assert _layerwise_from(LMCacheConfig(use_layerwise=setting), config) == limit
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_the_time_that_was_saved_can_be_told(serve, world):
+    from lmcache.observe.cache_stats import summary
+
+    loop = serve(world=world)
+    prompt = list(range(300, 300 + 80))
+    ask(loop, prompt)
+    assert (
+        loop.scheduler.engine.status()["total"]["prefill_tokens"] == 64
+    )  # the step of 16 is short
+    for _ in range(3):
+        ask(loop, prompt)
+    total = loop.scheduler.engine.status()["total"]
+    assert total["requests"] == 4
+    assert total["request_tokens"] == 4 * 79
+    assert total["request_hit_tokens"] == 3 * 79
+    assert total["request_load_ns"] > 0
+    assert summary(loop.scheduler.engine.status())["avg_ttft_reduction"] > 0
