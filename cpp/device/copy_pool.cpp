@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include <lmcache/device/copy_thread.hpp>
+#include <lmcache/base/worker_thread.hpp>
 #include <lmcache/device/stream_copy.hpp>
 
 namespace lmcache::detail {
@@ -46,13 +46,13 @@ Result<void> CopyPool::start() {
   for (std::uint32_t i = 0; i < options_.threads; ++i) {
     std::string const number = std::to_string(i);
     LMC_TRY_ASSIGN(std::thread foreground,
-                   start_copy_thread({.name = "lmc-load-" + number, .nice = 0},
-                                     [this] { run(CopyPriority::kForeground); }));
+                   start_worker_thread({.name = "lmc-load-" + number, .nice = 0},
+                                       [this] { run(CopyPriority::kForeground); }));
     threads_.push_back(std::move(foreground));
     LMC_TRY_ASSIGN(
         std::thread background,
-        start_copy_thread({.name = "lmc-store-" + number, .nice = options_.background_nice},
-                          [this] { run(CopyPriority::kBackground); }));
+        start_worker_thread({.name = "lmc-store-" + number, .nice = options_.background_nice},
+                            [this] { run(CopyPriority::kBackground); }));
     threads_.push_back(std::move(background));
   }
   return {};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmcache/engine/engine.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <deque>
 #include <mutex>
@@ -23,6 +25,7 @@ struct Engine::State {
         jobs{*tier, std::move(copier), time},
         housekeeper{*tier} {}
 
+  pid_t const opened_by{::getpid()};
   Clock const& clock;
   std::unique_ptr<DramTier> tier;
   std::mutex mutex;  // guards spaces, whose elements stay where they are
@@ -105,7 +108,10 @@ void Hit::release() noexcept {
 void Hit::forget() noexcept { prefix_.reset(); }
 
 Engine::Engine(EngineOptions options) : options_{std::move(options)} {}
-Engine::~Engine() = default;
+Engine::~Engine() {
+  // A fork has our memory, but none of our threads to wait for.
+  if (state_ && state_->opened_by != ::getpid()) (void)state_.release();
+}
 
 Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log) {
   return open(std::move(options), std::move(log), kSystemClock);

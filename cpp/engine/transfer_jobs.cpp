@@ -84,10 +84,14 @@ Result<JobId> TransferJobs::submit_store(ViewId view_id, std::span<StoreItem con
             .has_value();
     if (!ok) {
       job->failed[i] = 1;
-      count(tier_.counters().dropped(slot ? DropReason::kCopyFailed : DropReason::kCancelled));
-      // Without a slot the reservation is gone, or its lock was held too long: then nobody else
-      // would give it back.
-      slot ? tier_.abandon(item.ref) : tier_.withdraw(item.ref);
+      if (slot) {
+        count(tier_.counters().dropped(DropReason::kCopyFailed));
+        tier_.abandon(item.ref);
+      } else {
+        // The reservation is gone, and was counted then, or its lock was held too long: then
+        // nobody else would give it back.
+        tier_.cancel(item.ref);
+      }
       continue;
     }
     copy.slot = slot->payload;

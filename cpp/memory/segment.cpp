@@ -232,13 +232,21 @@ Result<void> Segment::reserve_extent(std::uint32_t extent) {
                        header_->extent_bytes);
 }
 
-void Segment::populate_extent(std::uint32_t extent) noexcept {
-  std::byte* const base = payload_ + extent * header_->extent_bytes;
-  // Best effort: Linux < 5.14 has no MADV_POPULATE_WRITE and faults page by page instead.
+Result<bool> Segment::populate_extent(std::uint32_t extent, std::stop_token stop) {
+  constexpr std::uint64_t kPieceBytes = 2u << 20;  // a huge page
+  std::uint64_t const begin = extent * header_->extent_bytes;
+  std::byte* const base = payload_ + begin;
   ::madvise(base, header_->extent_bytes, MADV_HUGEPAGE);
+  for (std::uint64_t done = 0; done < header_->extent_bytes; done += kPieceBytes) {
+    if (stop.stop_requested()) return false;
+    std::uint64_t const piece = std::min(kPieceBytes, header_->extent_bytes - done);
+    LMC_TRY(reserve_bytes(fd_.get(), header_->payload_offset + begin + done, piece));
 #ifdef MADV_POPULATE_WRITE
-  ::madvise(base, header_->extent_bytes, MADV_POPULATE_WRITE);
+    // Best effort: Linux < 5.14 does not know it and faults page by page instead.
+    ::madvise(base + done, piece, MADV_POPULATE_WRITE);
 #endif
+  }
+  return true;
 }
 
 void Segment::unlink() noexcept {

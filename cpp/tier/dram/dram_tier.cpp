@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmcache/tier/dram/dram_tier.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -132,7 +134,7 @@ Result<void> DramTier::join() {
   if (!claimed) return std::move(claimed).error();
   state_.process = claimed.value();
   state_.counters = &state_.processes.record(state_.process).counters;
-  joined_ = true;
+  joined_pid_ = ::getpid();
   return {};
 }
 
@@ -149,7 +151,7 @@ std::string DramTier::note_about_size() const {
 }
 
 DramTier::~DramTier() {
-  if (joined_) leave();
+  if (joined_pid_ == ::getpid()) leave();
 }
 
 void DramTier::leave() noexcept {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Leases, and the two steps between a reservation and a chunk that can be read.
+#include <unistd.h>
+
 #include <limits>
 #include <utility>
 
@@ -93,6 +95,8 @@ bool DramTier::is_ready(ChunkRef ref) const {
 }
 
 void DramTier::release(std::span<ChunkRef const> refs) {
+  // A fork drops its copies of hits, whose leases are its parent's.
+  if (joined_pid_ != ::getpid()) return;
   std::vector<Debt> refused;
   for (auto const ref : refs) {
     if (auto const guard = lock_entry(ref)) {

@@ -99,40 +99,38 @@ void DramTier::sweep_expired() {
   state_.space.sweep_cursor = end;
 }
 
-bool DramTier::reserve_ahead() {
-  constexpr std::uint64_t kAheadBytes = 128u << 20;
-  std::uint64_t const extent_bytes = state_.header.extent_bytes;
-  std::uint64_t const wanted = std::max<std::uint64_t>(2, kAheadBytes / extent_bytes);
+std::optional<std::uint32_t> DramTier::extent_to_reserve() {
+  // Clearing it takes 0.7 s, which an engine that has just started has: it loads its model.
+  constexpr std::uint64_t kAheadBytes = 1u << 30;
+  std::uint64_t const wanted = std::max<std::uint64_t>(2, kAheadBytes / state_.header.extent_bytes);
   std::uint32_t const usable = state_.header.usable_extents.load(std::memory_order_relaxed);
   std::uint32_t next = kNoExtent;
-  {
-    auto const guard = state_.lock_space();
-    if (!guard) return false;
-    std::uint64_t ahead = 0;
-    for (std::uint32_t extent = 0; extent < usable; ++extent) {
-      auto const& record = state_.extents.at(extent);
-      if (record.size_class == 0 && record.reserved != 0) ++ahead;
-      if (record.size_class == 0 && record.reserved == 0 && next == kNoExtent) next = extent;
-    }
-    if (ahead >= wanted || next == kNoExtent) return false;
+  std::uint64_t ahead = 0;
+  auto const guard = state_.lock_space();
+  if (!guard) return std::nullopt;
+  for (std::uint32_t extent = 0; extent < usable; ++extent) {
+    auto const& record = state_.extents.at(extent);
+    if (record.size_class == 0 && record.reserved != 0) ++ahead;
+    if (record.size_class == 0 && record.reserved == 0 && next == kNoExtent) next = extent;
   }
-  // Without the lock: it may take milliseconds, and doing it twice does no harm.
-  auto const reserved = segment_->reserve_extent(next);
-  if (reserved) segment_->populate_extent(next);
+  if (ahead >= wanted || next == kNoExtent) return std::nullopt;
+  return next;
+}
+
+void DramTier::note_reservation(std::uint32_t extent, Result<void> const& reserved) {
   {
     auto const guard = state_.lock_space();
-    if (!guard) return false;
+    if (!guard) return;
     if (reserved) {
-      state_.extents.at(next).reserved = 1;
-      return true;
+      state_.extents.at(extent).reserved = 1;
+      return;
     }
-    if (state_.header.usable_extents.load(std::memory_order_relaxed) <= next) return false;
-    state_.header.usable_extents.store(next, std::memory_order_relaxed);
+    if (state_.header.usable_extents.load(std::memory_order_relaxed) <= extent) return;
+    state_.header.usable_extents.store(extent, std::memory_order_relaxed);
   }
   lmcache::log(log_, LogLevel::kWarning,
                reserved.error().message() + "; the cache stays at " +
                    std::to_string(segment_->capacity_bytes() / 1'000'000) + " MB");
-  return false;
 }
 
 }  // namespace lmcache

@@ -27,6 +27,7 @@ Result<RobustGuard> DramState::lock_space(std::chrono::milliseconds timeout) {
     // When the repair fails the lock stays marked, and the next owner tries again.
     LMC_TRY(repair_space(*this));
     space.repaired.fetch_add(1, std::memory_order_relaxed);
+    if (counters != nullptr) count(counters->repaired_locks);
     header.space_lock.mark_consistent();
   }
   return guard;

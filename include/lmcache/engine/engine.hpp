@@ -110,7 +110,8 @@ class Engine {
   [[nodiscard]] static Result<std::unique_ptr<Engine>> open(EngineOptions options, LogHook log);
   [[nodiscard]] static Result<std::unique_ptr<Engine>> open(EngineOptions options, LogHook log,
                                                             Clock const& clock);
-  // Waits for running copies, gives back leases and reservations, leaves the segment.
+  // Waits for running copies, gives back leases and reservations, leaves the segment. In a fork of
+  // the process that opened it: nothing.
   ~Engine();
   Engine(Engine&&) = delete;
 
@@ -146,7 +147,9 @@ class Engine {
   [[nodiscard]] bool poll(JobId job) const;
   // True when done; false at the deadline. Blocks.
   [[nodiscard]] bool wait(JobId job, std::chrono::milliseconds timeout);
-  // True when planes 0..plane of every item that did not fail have arrived. Blocks.
+  // True when planes 0..plane of every item that was accepted have arrived. False at the deadline,
+  // and for good once an item was cancelled or failed on the device: then wait() and finish_job()
+  // tell which. Blocks.
   [[nodiscard]] bool wait_plane(JobId job, std::uint32_t plane, std::chrono::milliseconds timeout);
   // Drops what has not begun; when it returns no thread touches the view for this job any more.
   // Blocks for microseconds.

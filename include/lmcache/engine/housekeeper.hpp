@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// One thread per engine for what need not be done while a request waits: memory reserved ahead,
-// uses applied to the recency lists, the dead reaped, the expired removed.
+// One thread per engine for what need not be done while a request waits: uses applied to the
+// recency lists, the dead reaped, the expired removed; and one that reserves memory ahead.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <thread>
+#include <vector>
+
+#include <lmcache/engine/memory_reserver.hpp>
 
 namespace lmcache {
 
@@ -16,7 +21,7 @@ class DramTier;
 class Housekeeper {
  public:
   explicit Housekeeper(DramTier& tier);
-  ~Housekeeper();  // waits for the thread
+  ~Housekeeper();  // waits for the threads
   Housekeeper(Housekeeper&&) = delete;
 
   // Something was stored: look now whether memory must be reserved.
@@ -24,14 +29,16 @@ class Housekeeper {
 
  private:
   void run();
-  [[nodiscard]] bool populate_one();
+  void look_after_memory();
+  [[nodiscard]] std::optional<std::uint32_t> extent_to_map();
 
   DramTier& tier_;
-  std::mutex mutex_;  // guards stop_ and woken_
+  std::mutex mutex_;  // guards stop_
   std::condition_variable changed_;
   bool stop_{false};
-  bool woken_{false};
-  std::uint32_t populated_{0};  // extents that were reserved before we came and are mapped by now
+  std::atomic<bool> woken_{false};
+  std::vector<bool> mapped_;  // extents in our page tables; used by the thread alone
+  MemoryReserver memory_;
   std::thread thread_;
 };
 

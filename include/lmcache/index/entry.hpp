@@ -30,8 +30,8 @@ enum class EntryState : std::uint8_t { kFree, kWriting, kReady };
 // alone.
 enum class EntryKind : std::uint8_t { kPrefixChunk, kOpaque };
 
-inline constexpr std::uint8_t kAtRoot =
-    1;  // first chunk of its namespace: has no parent and is no orphan
+// First chunk of its namespace: has no parent and is no orphan.
+inline constexpr std::uint8_t kAtRoot = 1;
 inline constexpr std::uint8_t kHasMedia = 2;  // multimodal items in it: reusable as a whole only
 inline constexpr std::uint64_t kUnbound = ~std::uint64_t{0};
 inline constexpr std::uint8_t kNoProcess = 0xff;
@@ -39,8 +39,7 @@ inline constexpr std::uint8_t kNoProcess = 0xff;
 struct alignas(64) Entry {
   // First line: all that a lookup by key reads.
   std::array<std::atomic<std::uint64_t>, 4> key_words;
-  std::atomic<std::uint64_t>
-      leases;  // bit i: process i of the process table reads or writes the slot
+  std::atomic<std::uint64_t> leases;  // bit i: process i reads or writes the slot
   std::atomic<std::uint32_t> generation;
   std::atomic<std::uint32_t> hash_next;
   std::uint64_t payload_offset;  // kUnbound: no slot
@@ -52,8 +51,7 @@ struct alignas(64) Entry {
 
   // Second line: structure.
   std::uint32_t valid_tokens;
-  std::uint32_t
-      parent;  // entry of the chunk before, same lane; kNoEntry at the root or when it is gone
+  std::uint32_t parent;       // chunk before, same lane; kNoEntry: the root, or it is gone
   std::uint32_t first_child;  // most recent first
   std::uint32_t next_sibling;
   std::uint32_t previous_sibling;

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the cache costs and saves in a real vLLM, as ratios in one run.
 
-Two engines are up at the same time, one without LMCache and one with it, and take turns on the same
-prompts, in changing order, so that a machine whose speed drifts slows both. A third engine is
-started later on the same segment. Every ratio is the median over the rounds of the ratio within a
-round.
+Two vLLM processes that are equal differ by up to 15 % in speed, by the luck of where their weights
+lie in memory. So the times to compare are taken in one process, with LMCache switched off and on in
+turn; switched off, vLLM has no connector. A vLLM that never heard of LMCache says before what the
+answers must be, and a new process on the same segment is asked at the end. Every ratio is the
+median over the rounds of the ratio within a round.
 
-    native cold   vLLM computes the whole prompt           ours cold   the same, nothing cached
-    native hit    vLLM's own prefix cache has the prompt   ours warm   vLLM's cache is emptied: KV
-                                                                       comes from DRAM
+    native cold   off; vLLM computes the whole prompt
+    native hit    off; vLLM's own prefix cache has it
+    cold          on; nothing is cached
+    warm          on; vLLM's own prefix cache was emptied, KV comes from DRAM
     restart       a new process asks what the other one stored
 """
 
@@ -16,8 +18,8 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,7 @@ class VllmBench:
 class Samples:
     """Answers by kind, one per round."""
 
+    reference: list[Answer] = field(default_factory=list)
     native_cold: list[Answer] = field(default_factory=list)
     native_hit: list[Answer] = field(default_factory=list)
     cold: list[Answer] = field(default_factory=list)
@@ -65,26 +68,31 @@ def measure(bench: VllmBench, say: Callable[[str], None]) -> dict[str, Any]:
     samples = Samples()
     with ExitStack() as stack:
         stack.callback(_remove, bench.segment)
-        say("starting vLLM twice: without LMCache, and with it")
-        native = stack.enter_context(_start(bench, None, "native"))
-        ours = stack.enter_context(_start(bench, bench.segment, "lmcache"))
-        for engine in (native, ours):
-            engine.wait_ready()
-            _warm_up(engine, bench)
-        for number, prompt in enumerate(prompts):
-            _round(native, ours, prompt, bench.decode_tokens, number % 2 == 0, samples)
-            say(f"round {number + 1} of {bench.rounds}: {_line(samples)}")
-        native.close()
-        ours.close()
+        say("starting vLLM without LMCache, for the answers")
+        with _running(bench, None, "native") as engine:
+            _answer_all(engine, prompts, bench.decode_tokens, samples.reference)
+        say("starting vLLM with LMCache")
+        with _running(bench, bench.segment, "lmcache") as engine:
+            for switched_on in (False, True):
+                engine.switch(switched_on)
+                _warm_up(engine, bench)
+            for number, prompt in enumerate(prompts):
+                _round(engine, prompt, bench.decode_tokens, number % 2 == 0, samples)
+                say(f"round {number + 1} of {bench.rounds}: {_line(samples)}")
         say("starting vLLM anew on the same segment")
-        fresh = stack.enter_context(_start(bench, bench.segment, "restart"))
-        fresh.wait_ready()
-        _warm_up(fresh, bench)
-        for prompt in prompts:
-            fresh.reset()
-            samples.restart.append(fresh.run(prompt, bench.decode_tokens))
+        with _running(bench, bench.segment, "restart") as engine:
+            _warm_up(engine, bench)
+            _answer_all(engine, prompts, bench.decode_tokens, samples.restart)
     _check_reuse(samples)
     return figures(samples)
+
+
+def _answer_all(
+    engine: VllmProcess, prompts: list[list[int]], tokens: int, keep: list[Answer]
+) -> None:
+    for prompt in prompts:
+        engine.reset()
+        keep.append(engine.run(prompt, tokens))
 
 
 def _remove(segment: str) -> None:
@@ -92,7 +100,8 @@ def _remove(segment: str) -> None:
         _native.remove_segment(_native.segment_path(segment))
 
 
-def _start(bench: VllmBench, segment: str | None, name: str) -> VllmProcess:
+@contextmanager
+def _running(bench: VllmBench, segment: str | None, name: str) -> Iterator[VllmProcess]:
     config = segment and {"segment": segment, "max_local_cpu_size": bench.segment_gb}
     options = {
         "model": bench.model,
@@ -100,7 +109,9 @@ def _start(bench: VllmBench, segment: str | None, name: str) -> VllmProcess:
         "max_model_len": bench.prompt_tokens + bench.decode_tokens + 64,
         "lmcache_config": config,
     }
-    return VllmProcess(options, bench.log_folder / f"{name}.log")
+    with VllmProcess(options, bench.log_folder / f"{name}.log") as process:
+        process.wait_ready()
+        yield process
 
 
 def _warm_up(engine: VllmProcess, bench: VllmBench) -> None:
@@ -114,34 +125,25 @@ def _warm_up(engine: VllmProcess, bench: VllmBench) -> None:
 
 
 def _round(
-    native: VllmProcess,
-    ours: VllmProcess,
-    prompt: list[int],
-    decode_tokens: int,
-    native_first: bool,
-    samples: Samples,
+    engine: VllmProcess, prompt: list[int], tokens: int, native_first: bool, samples: Samples
 ) -> None:
-    """Take one sample of each kind, the two engines in turn."""
+    """Take one sample of each kind."""
 
-    def run_native(keep: list[Answer]) -> None:
-        keep.append(native.run(prompt, decode_tokens))
+    def without() -> None:
+        engine.switch(False)
+        samples.native_cold.append(engine.run(prompt, tokens))
+        samples.native_hit.append(engine.run(prompt, tokens))
+        engine.reset()
 
-    def run_ours(keep: list[Answer]) -> None:
-        keep.append(ours.run(prompt, decode_tokens))
+    def with_lmcache() -> None:
+        engine.switch(True)
+        samples.cold.append(engine.run(prompt, tokens))
+        engine.reset()
+        samples.warm.append(engine.run(prompt, tokens))
+        engine.reset()
 
-    def pair(left: list[Answer], right: list[Answer]) -> None:
-        if native_first:
-            run_native(left)
-            run_ours(right)
-        else:
-            run_ours(right)
-            run_native(left)
-
-    native.reset()
-    ours.reset()
-    pair(samples.native_cold, samples.cold)
-    ours.reset()  # the native engine keeps its own: that is the hit to compare with
-    pair(samples.native_hit, samples.warm)
+    for take in (without, with_lmcache) if native_first else (with_lmcache, without):
+        take()
 
 
 def _check_reuse(samples: Samples) -> None:
@@ -170,11 +172,17 @@ def figures(samples: Samples) -> dict[str, Any]:
         pairs = zip(ours, native, strict=True)
         return round(statistics.median(a / b for a, b in pairs), 4)
 
-    everything = (samples.native_hit, samples.cold, samples.warm, samples.restart)
+    kinds = (
+        samples.native_cold,
+        samples.native_hit,
+        samples.cold,
+        samples.warm,
+        samples.restart,
+    )
     identical = all(
         answer.token_ids == right.token_ids
-        for answers in everything
-        for answer, right in zip(answers, samples.native_cold, strict=True)
+        for answers in kinds
+        for answer, right in zip(answers, samples.reference, strict=True)
     )
     return {
         "ttft_native_cold": ttft(samples.native_cold),
@@ -201,8 +209,8 @@ def figures(samples: Samples) -> dict[str, Any]:
 
 def _line(samples: Samples) -> str:
     return (
-        f"cold {samples.native_cold[-1].ttft_s:.3f} s without, "
-        f"{samples.cold[-1].ttft_s:.3f} s with; "
+        f"cold {samples.native_cold[-1].ttft_s:.3f} s off, "
+        f"{samples.cold[-1].ttft_s:.3f} s on; "
         f"hit {samples.native_hit[-1].ttft_s:.3f} s in vLLM's own cache, "
         f"{samples.warm[-1].ttft_s:.3f} s from DRAM"
     )

@@ -14,8 +14,10 @@ from typing import Any
 
 from lmcache.errors import UnavailableError
 
-# One process with everything in it, on CPU: what is measured is the engine, not its IPC.
+# One process with everything in it, on CPU: what is measured is the engine, not its IPC. Weights in
+# huge pages, so that their place in memory matters less.
 _ENVIRONMENT = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "HF_HUB_OFFLINE": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -49,14 +51,12 @@ class VllmProcess:
     def __init__(self, options: dict[str, Any], log: Path) -> None:
         reader, writer = os.pipe()
         module = "lmcache.integration.vllm.bench_engine"
-        # A shell gives the pipe the number 3, whatever it is here.
-        shell = f'exec "$0" -m {module} "$1" 3>&{writer}'
         environment = {**os.environ, **_ENVIRONMENT}
         for name in ("VLLM_ENABLE_LMCACHE", "ENABLE_LMCACHE", "LMCACHE_CONFIG_FILE"):
             environment.pop(name, None)
         with log.open("w") as output:
             self._process = subprocess.Popen(
-                ["sh", "-c", shell, sys.executable, json.dumps(options)],
+                [sys.executable, "-m", module, json.dumps(options), str(writer)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -91,6 +91,10 @@ class VllmProcess:
     def reset(self) -> None:
         """Empty vLLM's own prefix cache."""
         self._ask({"do": "reset"})
+
+    def switch(self, on: bool) -> None:
+        """Take LMCache out of a vLLM that has it, or put it back. No request may be under way."""
+        self._ask({"do": "switch", "on": on})
 
     def close(self) -> None:
         """End the process and wait for it. Does nothing the second time."""

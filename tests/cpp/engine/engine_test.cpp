@@ -322,6 +322,18 @@ TEST(Engine, WhatACrashedProcessHeldIsTakenBackByAnother) {
   EXPECT_EQ(directory.file_count(), 0u);
 }
 
+TEST(Engine, AForkEndsWithoutIt) {
+  EngineScene scene{{}};
+  TestPrompt const prompt{.tokens = random_tokens(1, 64), .items = {}};
+  EXPECT_EQ(scene.serve(prompt).stored_chunks, 2u);
+  ChildProcess child{[&] {
+    scene.engine.reset();
+    return 0;
+  }};
+  EXPECT_EQ(child.wait(), 0);
+  EXPECT_EQ(scene.serve(prompt).hit_tokens, 64u);
+}
+
 TEST(Engine, FourThreadsAtOnce) {
   EngineScene scene{{}};
   auto& engine = *scene.engine;

@@ -31,7 +31,7 @@ TEST(Housekeeper, ReservesMemoryBeforeItIsNeeded) {
   TierScene scene;
   ASSERT_EQ(scene.use().reserved_bytes, 0u);
   Housekeeper const keeper{scene.tier()};
-  // Less than the 128 MiB that it keeps ahead: all of it.
+  // Less than the 1 GiB that it keeps ahead: all of it.
   EXPECT_TRUE(eventually(
       [&] { return scene.use().reserved_bytes == scene.tier().segment().capacity_bytes(); }));
   EXPECT_EQ(scene.use().bound_slots, 0u);

@@ -88,7 +88,8 @@ TEST(TransferJobs, StoresThatDoNotFitFailAlone) {
   EXPECT_EQ(counters.dropped(DropReason::kCopyFailed), 3u);
   EXPECT_EQ(counters.dropped_stores[static_cast<std::size_t>(DropReason::kCancelled)] -
                 before.dropped_stores[static_cast<std::size_t>(DropReason::kCancelled)],
-            2u);
+            0u)
+      << "item 1 was counted when it was cancelled, item 6 is stored";
   EXPECT_TRUE(scene.tiers.tier().is_ready(items[0].ref));
   EXPECT_TRUE(scene.tiers.tier().is_ready(items[5].ref));
   EXPECT_FALSE(scene.tiers.tier().is_ready(items[2].ref));

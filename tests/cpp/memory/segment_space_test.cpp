@@ -86,8 +86,7 @@ TEST(SegmentSpace, ExtentsAreReservedOneByOneAndKeepTheirBytes) {
     ASSERT_TRUE(segment->reserve_extent(extent));
     EXPECT_EQ(allocated_bytes(*segment), now + kExtent);
     std::memset(segment->payload(extent * kExtent), static_cast<int>(extent) + 1, kExtent);
-    ASSERT_TRUE(segment->reserve_extent(extent));
-    segment->populate_extent(extent);
+    EXPECT_TRUE(segment->populate_extent(extent).value());
   }
   EXPECT_EQ(allocated_bytes(*segment), before + 3 * kExtent);
   for (std::uint32_t extent : {2U, 0U, 3U}) {
@@ -96,6 +95,18 @@ TEST(SegmentSpace, ExtentsAreReservedOneByOneAndKeepTheirBytes) {
       return byte == static_cast<std::byte>(extent + 1);
     }));
   }
+}
+
+TEST(SegmentSpace, PopulatingReservesWhatIsNotThere) {
+  TempDirectory const directory;
+  auto const segment = open_segment(small_segment(directory)).value();
+  std::uint64_t const before = allocated_bytes(*segment);
+  EXPECT_TRUE(segment->populate_extent(1).value());
+  EXPECT_EQ(allocated_bytes(*segment), before + kExtent);
+  std::stop_source stopped;
+  stopped.request_stop();
+  EXPECT_FALSE(segment->populate_extent(2, stopped.get_token()).value());
+  EXPECT_EQ(allocated_bytes(*segment), before + kExtent);
 }
 
 class SegmentOnSmallTmpfsTest : public testing::Test {
@@ -139,7 +150,7 @@ TEST_F(SegmentOnSmallTmpfsTest, WhatAnotherTookMeanwhileIsAnErrorNotASignal) {
     expect_error(segment->reserve_region(Region::kEntries, 0, 1u << 20), ErrorCode::kOutOfMemory,
                  "");
     EXPECT_EQ(allocated_bytes(*segment), before) << "no half of it stays behind";
-    segment->populate_extent(1);  // must not fault either
+    expect_error(segment->populate_extent(1), ErrorCode::kOutOfMemory, "No space left");
     EXPECT_TRUE(segment->reserve_extent(0)) << "what is there stays usable";
     EXPECT_EQ(segment->payload(kExtent - 1)[0], std::byte{1});
   }
@@ -191,7 +202,7 @@ TEST(SegmentSpace, HugePages) {
   EXPECT_EQ(mount.directory().file_count(), 1U);
   for (std::uint32_t extent = 0; extent < 4; ++extent) {
     ASSERT_TRUE(first.value()->reserve_extent(extent));
-    first.value()->populate_extent(extent);
+    EXPECT_TRUE(first.value()->populate_extent(extent).value());
     std::memset(first.value()->payload(extent * kExtent), static_cast<int>(extent) + 1, kExtent);
     EXPECT_EQ(second->payload((extent + 1) * kExtent)[-1], static_cast<std::byte>(extent + 1));
   }

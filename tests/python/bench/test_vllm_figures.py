@@ -14,6 +14,7 @@ def answer(ttft: float, tpot: float = 0.1, tokens: tuple[int, ...] = (5, 6, 7)) 
 
 def samples(**changed: list[Answer]) -> Samples:
     kinds = {
+        "reference": [answer(2.0), answer(4.0), answer(6.0)],
         "native_cold": [answer(2.0), answer(4.0), answer(6.0)],
         "cold": [answer(2.2), answer(4.0), answer(6.0)],
         "native_hit": [answer(0.2), answer(0.2), answer(0.4)],
@@ -38,7 +39,7 @@ def test_time_per_token_leaves_the_first_token_out() -> None:
     assert figures(samples(cold=slow))["tpot_overhead"] == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("kind", ["native_hit", "cold", "warm", "restart"])
+@pytest.mark.parametrize("kind", ["native_cold", "native_hit", "cold", "warm", "restart"])
 def test_one_differing_token_anywhere_is_reported(kind: str) -> None:
     wrong = [answer(1.0), answer(1.0), answer(1.0, tokens=(5, 6, 8))]
     assert figures(samples(**{kind: wrong}))["identical"] is False

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,13 @@ def test_times_of_an_answer() -> None:
     )
     assert answer.ttft_s == 0.5
     assert answer.tpot_s == pytest.approx(0.2)
+
+
+def test_it_starts_however_many_files_are_open(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as opened:
+        for _ in range(20):
+            opened.enter_context((tmp_path / "file").open("w"))
+        log = tmp_path / "engine.log"
+        with VllmProcess({"not": "the options"}, log) as process, pytest.raises(UnavailableError):
+            process.wait_ready()
+    assert "KeyError" in log.read_text()  # as far as the options

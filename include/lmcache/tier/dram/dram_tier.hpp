@@ -105,7 +105,7 @@ class DramTier {
   [[nodiscard]] static Result<std::unique_ptr<DramTier>> open(DramOptions options,
                                                               Clock const& clock, LogHook log);
   // Leaves the segment: gives back leases and reservations; the last one to leave removes it when
-  // asked to.
+  // asked to. Does nothing in a fork of the process that opened it: what it holds is its parent's.
   ~DramTier();
   DramTier(DramTier&&) = delete;
 
@@ -158,8 +158,10 @@ class DramTier {
   void flush_touches();
   void reap();
   void sweep_expired();
-  // Reserves memory ahead of need, one extent a call; false when there is nothing to do.
-  [[nodiscard]] bool reserve_ahead();
+  // Memory ahead of need: the extent that somebody should back with memory, without a lock of ours
+  // (Segment::populate_extent), and what came of it. Doing it twice does no harm.
+  [[nodiscard]] std::optional<std::uint32_t> extent_to_reserve();
+  void note_reservation(std::uint32_t extent, Result<void> const& reserved);
   // Releases and cancellations that a lock refused.
   void settle_debts();
 
@@ -254,7 +256,7 @@ class DramTier {
   DramState state_;
   SlotAllocator allocator_;
   Sha256Algorithm sha256_;
-  bool joined_{false};
+  std::int32_t joined_pid_{0};  // 0: not joined
 
   std::mutex pending_mutex_;       // guards the two lists below
   std::vector<ChunkRef> touched_;  // uses not yet applied to the recency lists

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A vLLM engine in a process of its own that does what it is told on standard input.
 
-    python -m lmcache.integration.vllm.bench_engine OPTIONS
+    python -m lmcache.integration.vllm.bench_engine OPTIONS FD
 
 OPTIONS is a JSON object: `model`, `max_model_len`, and `lmcache_config` (null: vLLM without us).
-Commands and answers are JSON, one a line; the answers go to descriptor 3, since vLLM and its
-libraries write to the other two as they like:
+Commands and answers are JSON, one a line; the answers go to descriptor FD, since vLLM and
+its libraries write to the standard ones as they like:
 
     {"do": "run", "prompt": [ids], "tokens": n}   -> a TimedAnswer
     {"do": "reset"}                               -> {}   vLLM's own prefix cache is emptied
+    {"do": "switch", "on": bool}                  -> {}   LMCache is taken out, or put back
     end of input                                  -> the process ends
 """
 
@@ -25,16 +26,19 @@ from lmcache.integration.vllm.timed_request import run_timed
 def main() -> None:
     """Serve the commands on standard input until it ends."""
     options = json.loads(sys.argv[1])
-    answers = os.fdopen(3, "w", buffering=1)
+    answers = os.fdopen(int(sys.argv[2]), "w", buffering=1)
     llm = _open(options)
     from vllm import SamplingParams
 
+    switch = Switch(llm)
     print(json.dumps({"ready": True}), file=answers)
     for line in sys.stdin:
         command = json.loads(line)
+        answer: dict[str, Any] = {}
         if command["do"] == "reset":
             llm.reset_prefix_cache()
-            answer: dict[str, Any] = {}
+        elif command["do"] == "switch":
+            switch.turn(command["on"])
         else:
             # ignore_eos: as many tokens as asked for, so that times per token can be compared
             sampling = SamplingParams(
@@ -42,6 +46,23 @@ def main() -> None:
             )
             answer = run_timed(llm, command["prompt"], sampling).as_dict()
         print(json.dumps(answer), file=answers)
+
+
+class Switch:
+    """Takes the connector out of a vLLM whose scheduler and worker run in this process, so that two
+    engines can be compared that have their weights in the same place."""
+
+    def __init__(self, llm: Any) -> None:
+        from vllm.distributed.kv_transfer import kv_transfer_state
+
+        self._scheduler = llm.llm_engine.engine_core.engine_core.scheduler
+        self._worker = kv_transfer_state
+        self._halves = (self._scheduler.connector, self._worker._KV_CONNECTOR_AGENT)
+
+    def turn(self, on: bool) -> None:
+        """Take the connector out, or put it back."""
+        halves = self._halves if on else (None, None)
+        self._scheduler.connector, self._worker._KV_CONNECTOR_AGENT = halves
 
 
 def _open(options: dict[str, Any]) -> Any:

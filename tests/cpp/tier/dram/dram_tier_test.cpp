@@ -249,6 +249,23 @@ TEST_F(DramTierTest, LeavingGivesEverythingBack) {
   EXPECT_EQ(stays.state().header.departed.lookups, 1u) << "what it counted stays";
 }
 
+TEST_F(DramTierTest, AForkLeavesItsParentsSegmentAlone) {
+  TierScene scene{shape()};
+  scene.store(prompt_of(1, kChunk));
+  auto const found = scene.tier().lookup(scene.space, scene.chain(prompt_of(1, kChunk)), kNoLimit);
+  ChildProcess child{[&] {
+    scene.tier().release(found.lanes[0]);
+    scene.close();
+    return 0;
+  }};
+  EXPECT_EQ(child.wait(), 0);
+  EXPECT_EQ(folder_.file_count(), 1u);
+  EXPECT_EQ(scene.state().processes.attached_count(), 1u);
+  EXPECT_EQ(scene.use().leased, 1u);
+  EXPECT_EQ(scene.state().header.closed, 0u);
+  scene.tier().release(found.lanes[0]);
+}
+
 TEST_F(DramTierTest, OneThatCannotLeaveInTimeIsTakenForDead) {
   TierScene stays{shape()};
   TierScene leaves{shape()};

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <atomic>
+#include <thread>
+
 #include <gtest/gtest.h>
 
 #include "support/segment_invariants.hpp"
@@ -142,6 +145,31 @@ TEST_F(RecordGivenAway, DeclaringALaneDoesNotChangeTheNewOwners) {
   must(scene_.tier().declare_lane(scene_.space, 0, 4096));
   EXPECT_EQ(scene_.tier().record(thief_).lane_block_bytes[0], scene_.block_bytes());
   EXPECT_EQ(scene_.tier().record(scene_.space).lane_block_bytes[0], 4096u);
+}
+
+TEST_F(RecordGivenAway, WhileOtherThreadsUseIt) {
+  auto& tier = scene_.tier();
+  auto const chain = scene_.chain(prompt_);
+  std::atomic<bool> stop{false};
+  std::thread thieves{[&] {
+    for (int i = 0; i < 300; ++i) (void)scene_.open_space("another thief " + std::to_string(i));
+    stop = true;
+  }};
+  std::thread looking{[&] {
+    while (!stop) {
+      auto const found = tier.lookup(scene_.space, chain, kNoLimit);
+      tier.release(found.lanes[0]);
+    }
+  }};
+  while (!stop) {
+    auto const refs = tier.reserve(scene_.space, chain, {.first_chunk = 0, .end_token = kNoLimit});
+    for (auto const ref : refs[0]) tier.cancel(ref);
+  }
+  thieves.join();
+  looking.join();
+  EXPECT_EQ(scene_.store(prompt_), 3u);
+  EXPECT_EQ(scene_.hit(prompt_), prompt_.size());
+  EXPECT_TRUE(segment_is_sound(scene_.state()));
 }
 
 }  // namespace

@@ -181,12 +181,23 @@ TEST_F(Reaper, SweepsWhatIsExpired) {
   EXPECT_TRUE(segment_is_sound(scene_.state()));
 }
 
-TEST_F(Reaper, ReservesMemoryAheadOfNeed) {
-  std::uint32_t rounds = 0;
-  while (scene_.tier().reserve_ahead()) ASSERT_LT(++rounds, 100u);
-  EXPECT_EQ(rounds, scene_.state().extents.count()) << "16 MiB are less than what is kept ready";
+TEST_F(Reaper, WantsMemoryAheadOfNeed) {
+  auto& tier = scene_.tier();
+  for (std::uint32_t extent = 0; extent < scene_.state().extents.count(); ++extent) {
+    ASSERT_EQ(tier.extent_to_reserve(), extent) << "16 MiB are less than what is kept ready";
+    tier.note_reservation(extent, {});
+  }
+  EXPECT_EQ(tier.extent_to_reserve(), std::nullopt);
   EXPECT_EQ(scene_.use().reserved_bytes, 16u << 20);
-  EXPECT_FALSE(scene_.tier().reserve_ahead());
+}
+
+TEST_F(Reaper, WithoutMemoryTheCacheStaysAsItIs) {
+  auto& tier = scene_.tier();
+  tier.note_reservation(0, {});
+  tier.note_reservation(1, Error{ErrorCode::kOutOfMemory, "no room"});
+  EXPECT_EQ(tier.extent_to_reserve(), std::nullopt);
+  EXPECT_EQ(tier.segment().capacity_bytes(), scene_.state().header.extent_bytes);
+  EXPECT_TRUE(segment_is_sound(scene_.state()));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <lmcache/device/copy_thread.hpp>
+#include <lmcache/base/worker_thread.hpp>
 
 #include <gtest/gtest.h>
 #include <pthread.h>
@@ -13,19 +13,19 @@
 #include <functional>
 #include <string>
 
-namespace lmcache::detail {
+namespace lmcache {
 namespace {
 
-void run_in_copy_thread(CopyThreadTraits traits, std::function<void()> body) {
-  auto thread = start_copy_thread(std::move(traits), std::move(body));
+void run_in_worker_thread(WorkerThreadTraits traits, std::function<void()> body) {
+  auto thread = start_worker_thread(std::move(traits), std::move(body));
   ASSERT_TRUE(thread) << thread.error().message();
   thread.value().join();
 }
 
 int nice_now() { return ::getpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid))); }
 
-TEST(CopyThreadTest, HasItsNameAndBlocksEverySignal) {
-  run_in_copy_thread({.name = "lmc-a-name-too-long-for-it", .nice = 0}, [] {
+TEST(WorkerThread, HasItsNameAndBlocksEverySignal) {
+  run_in_worker_thread({.name = "lmc-a-name-too-long-for-it", .nice = 0}, [] {
     char name[32] = {};
     ::pthread_getname_np(::pthread_self(), name, sizeof(name));
     EXPECT_STREQ(name, "lmc-a-name-too-");
@@ -40,7 +40,7 @@ TEST(CopyThreadTest, HasItsNameAndBlocksEverySignal) {
   EXPECT_EQ(::sigismember(&mask, SIGINT), 0);  // the maker's own mask is as before
 }
 
-TEST(CopyThreadTest, LeavesTheCoreItsMakerIsPinnedTo) {
+TEST(WorkerThread, LeavesTheCoreItsMakerIsPinnedTo) {
   cpu_set_t before;
   ASSERT_EQ(::sched_getaffinity(0, sizeof(before), &before), 0);
   if (CPU_COUNT(&before) < 2) GTEST_SKIP() << "one processor only";
@@ -51,7 +51,7 @@ TEST(CopyThreadTest, LeavesTheCoreItsMakerIsPinnedTo) {
   CPU_SET(first, &one);
   ASSERT_EQ(::sched_setaffinity(0, sizeof(one), &one), 0);
   int cpus = 0;
-  run_in_copy_thread({.name = "lmc-test", .nice = 0}, [&cpus] {
+  run_in_worker_thread({.name = "lmc-test", .nice = 0}, [&cpus] {
     cpu_set_t now;
     ::sched_getaffinity(0, sizeof(now), &now);
     cpus = CPU_COUNT(&now);
@@ -60,14 +60,22 @@ TEST(CopyThreadTest, LeavesTheCoreItsMakerIsPinnedTo) {
   EXPECT_GE(cpus, CPU_COUNT(&before));
 }
 
-TEST(CopyThreadTest, IsNiceAloneAndNoMoreThanThereIs) {
+TEST(WorkerThread, IsNiceAloneAndNoMoreThanThereIs) {
   int const mine = nice_now();
-  run_in_copy_thread({.name = "lmc-test", .nice = 0}, [mine] { EXPECT_EQ(nice_now(), mine); });
-  run_in_copy_thread({.name = "lmc-test", .nice = 5},
-                     [mine] { EXPECT_EQ(nice_now(), std::min(mine + 5, 19)); });
-  run_in_copy_thread({.name = "lmc-test", .nice = 19}, [] { EXPECT_EQ(nice_now(), 19); });
+  run_in_worker_thread({.name = "lmc-test", .nice = 0}, [mine] { EXPECT_EQ(nice_now(), mine); });
+  run_in_worker_thread({.name = "lmc-test", .nice = 5},
+                       [mine] { EXPECT_EQ(nice_now(), std::min(mine + 5, 19)); });
+  run_in_worker_thread({.name = "lmc-test", .nice = 19}, [] { EXPECT_EQ(nice_now(), 19); });
   EXPECT_EQ(nice_now(), mine);
 }
 
+TEST(WorkerThread, RunsOnlyWhenIdleIfAskedTo) {
+  run_in_worker_thread({.name = "lmc-test"},
+                       [] { EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER); });
+  run_in_worker_thread({.name = "lmc-test", .only_when_idle = true},
+                       [] { EXPECT_EQ(::sched_getscheduler(0), SCHED_IDLE); });
+  EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+}
+
 }  // namespace
-}  // namespace lmcache::detail
+}  // namespace lmcache

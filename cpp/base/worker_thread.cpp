@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <lmcache/device/copy_thread.hpp>
+#include <lmcache/base/worker_thread.hpp>
 
 #include <pthread.h>
 #include <sched.h>
@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace lmcache::detail {
+namespace lmcache {
 namespace {
 
 // A new thread inherits the mask of its maker, and engines pin theirs to one core. Asking for every
@@ -31,6 +31,12 @@ void be_nice(int more) {
   auto const tid = static_cast<id_t>(::syscall(SYS_gettid));
   int const now = ::getpriority(PRIO_PROCESS, tid);
   ::setpriority(PRIO_PROCESS, tid, std::min(now + more, 19));
+}
+
+// Needs no privilege either.
+void run_only_when_idle() {
+  sched_param const none{};
+  ::sched_setscheduler(0, SCHED_IDLE, &none);
 }
 
 // Blocks every signal while it lives, so that a thread made meanwhile starts with all of them
@@ -52,18 +58,19 @@ class SignalsBlocked {
 
 }  // namespace
 
-Result<std::thread> start_copy_thread(CopyThreadTraits traits, std::function<void()> body) {
+Result<std::thread> start_worker_thread(WorkerThreadTraits traits, std::function<void()> body) {
   SignalsBlocked const blocked;
   try {
     return std::thread{[traits = std::move(traits), body = std::move(body)] {
       ::pthread_setname_np(::pthread_self(), traits.name.substr(0, 15).c_str());
       leave_pinned_core();
       if (traits.nice != 0) be_nice(traits.nice);
+      if (traits.only_when_idle) run_only_when_idle();
       body();
     }};
   } catch (std::system_error const& failure) {  // the one way std::thread tells it
-    return Error{ErrorCode::kUnavailable, "cannot start a copy thread", failure.code().value()};
+    return Error{ErrorCode::kUnavailable, "cannot start a thread", failure.code().value()};
   }
 }
 
-}  // namespace lmcache::detail
+}  // namespace lmcache

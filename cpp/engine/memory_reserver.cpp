@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmcache/engine/memory_reserver.hpp>
+
+#include <utility>
+
+#include <lmcache/base/worker_thread.hpp>
+
+namespace lmcache {
+
+MemoryReserver::MemoryReserver(Segment& segment, std::function<void()> on_done)
+    : segment_{segment}, on_done_{std::move(on_done)} {
+  auto started =
+      start_worker_thread({.name = "lmc-memory", .only_when_idle = true}, [this] { run(); });
+  if (started) thread_ = std::move(started).value();
+}
+
+MemoryReserver::~MemoryReserver() {
+  stop_.request_stop();
+  step_.store(Step::kStopped, std::memory_order_release);
+  step_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+bool MemoryReserver::ready() const noexcept {
+  return step_.load(std::memory_order_acquire) == Step::kReady;
+}
+
+void MemoryReserver::start(std::uint32_t extent) {
+  extent_ = extent;
+  step_.store(Step::kGiven, std::memory_order_release);
+  step_.notify_one();
+}
+
+std::optional<MemoryReserver::Outcome> MemoryReserver::take_outcome() {
+  if (step_.load(std::memory_order_acquire) != Step::kDone) return std::nullopt;
+  auto out = std::exchange(outcome_, std::nullopt);
+  step_.store(Step::kReady, std::memory_order_release);
+  return out;
+}
+
+void MemoryReserver::run() {
+  for (;;) {
+    auto step = step_.load(std::memory_order_acquire);
+    if (step == Step::kStopped) return;
+    if (step != Step::kGiven) {
+      step_.wait(step, std::memory_order_acquire);
+      continue;
+    }
+    auto populated = segment_.populate_extent(extent_, stop_.get_token());
+    outcome_.emplace(extent_, populated ? Result<void>{} : std::move(populated).error());
+    if (!step_.compare_exchange_strong(step, Step::kDone, std::memory_order_acq_rel)) return;
+    on_done_();
+  }
+}
+
+}  // namespace lmcache

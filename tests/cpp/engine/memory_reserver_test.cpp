@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmcache/engine/memory_reserver.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+
+#include "engine/shared_scene.hpp"
+#include "support/child_process.hpp"
+#include "support/tier_scene.hpp"
+
+namespace lmcache::test {
+namespace {
+
+TEST(MemoryReserver, BacksTheExtentThatItWasGiven) {
+  TierScene scene;
+  std::atomic<int> calls{0};
+  MemoryReserver reserver{scene.tier().segment(), [&] { ++calls; }};
+  EXPECT_TRUE(reserver.ready());
+  EXPECT_FALSE(reserver.take_outcome());
+  for (std::uint32_t const extent : {1u, 0u}) {
+    reserver.start(extent);
+    EXPECT_FALSE(reserver.ready());
+    std::optional<MemoryReserver::Outcome> outcome;
+    ASSERT_TRUE(eventually([&] { return (outcome = reserver.take_outcome()).has_value(); }));
+    EXPECT_EQ(outcome->extent, extent);
+    EXPECT_TRUE(outcome->reserved);
+    EXPECT_TRUE(reserver.ready());
+    EXPECT_FALSE(reserver.take_outcome());
+  }
+  EXPECT_TRUE(eventually([&] { return calls == 2; }));
+}
+
+TEST(MemoryReserver, EndsAtOnceWhateverItDoes) {
+  TierScene scene;
+  for (int i = 0; i < 50; ++i) {
+    MemoryReserver reserver{scene.tier().segment(), [] {}};
+    if (i % 2 == 0) reserver.start(0);
+  }
+}
+
+}  // namespace
+}  // namespace lmcache::test
