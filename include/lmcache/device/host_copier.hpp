@@ -19,7 +19,7 @@ struct HostCopierOptions {
   std::uint32_t threads = 2;
   // Largest piece of work a thread takes at a time: it bounds how long cancel() and a foreground
   // batch wait for a background piece, and how evenly a batch spreads over the threads.
-  std::uint64_t piece_bytes = 512 * 1024;
+  std::uint64_t piece_bytes = 1024 * 1024;
   // Nice value of the background threads relative to the process (0..19), so that storing takes
   // only the time the engine's own threads leave over.
   int background_nice = 10;
