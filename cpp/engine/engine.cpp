@@ -135,6 +135,8 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log,
                                 clock, std::move(log)));
   std::unique_ptr<Engine> engine{new Engine{std::move(options)}};
   engine->state_ = std::make_unique<State>(std::move(tier), std::move(copier), clock);
+  if (!engine->state_->housekeeper.started())
+    return Error{ErrorCode::kUnavailable, "cannot start a thread for the upkeep of the segment"};
   return engine;
 }
 

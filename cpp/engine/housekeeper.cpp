@@ -19,8 +19,8 @@ Housekeeper::Housekeeper(DramTier& tier)
     : tier_{tier},
       mapped_(tier.state().extents.count()),
       memory_{tier.segment(), [this] { wake(); }} {
-  auto started = start_worker_thread({.name = "lmc-keeper", .nice = kNice}, [this] { run(); });
-  if (started) thread_ = std::move(started).value();
+  auto thread = start_worker_thread({.name = "lmc-keeper", .nice = kNice}, [this] { run(); });
+  if (thread) thread_ = std::move(thread).value();
 }
 
 Housekeeper::~Housekeeper() {
@@ -52,9 +52,11 @@ void Housekeeper::look_after_memory() {
 
 // What others reserved: our page tables know nothing of it.
 std::optional<std::uint32_t> Housekeeper::extent_to_map() {
+  while (first_unmapped_ < mapped_.size() && mapped_[first_unmapped_]) ++first_unmapped_;
+  if (first_unmapped_ == mapped_.size()) return std::nullopt;
   auto const guard = tier_.state().lock_space();
   if (!guard) return std::nullopt;
-  for (std::uint32_t extent = 0; extent < mapped_.size(); ++extent) {
+  for (std::uint32_t extent = first_unmapped_; extent < mapped_.size(); ++extent) {
     if (!mapped_[extent] && tier_.state().extents.at(extent).reserved != 0) return extent;
   }
   return std::nullopt;

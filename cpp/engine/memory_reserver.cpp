@@ -9,9 +9,9 @@ namespace lmcache {
 
 MemoryReserver::MemoryReserver(Segment& segment, std::function<void()> on_done)
     : segment_{segment}, on_done_{std::move(on_done)} {
-  auto started =
+  auto thread =
       start_worker_thread({.name = "lmc-memory", .only_when_idle = true}, [this] { run(); });
-  if (started) thread_ = std::move(started).value();
+  if (thread) thread_ = std::move(thread).value();
 }
 
 MemoryReserver::~MemoryReserver() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmcache/memory/segment.hpp>
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -247,6 +248,12 @@ Result<bool> Segment::populate_extent(std::uint32_t extent, std::stop_token stop
 #endif
   }
   return true;
+}
+
+void Segment::release_extent(std::uint32_t extent) noexcept {
+  auto const offset = header_->payload_offset + extent * header_->extent_bytes;
+  (void)::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                    static_cast<off_t>(offset), static_cast<off_t>(header_->extent_bytes));
 }
 
 void Segment::unlink() noexcept {

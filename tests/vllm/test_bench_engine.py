@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-OPTIONS = ["--rounds", "1", "--prompt-tokens", "300", "--decode-tokens", "5", "--json"]
+OPTIONS = ["--rounds", "2", "--prompt-tokens", "300", "--decode-tokens", "5", "--json"]
 
 
 @pytest.mark.multiprocess

@@ -110,10 +110,11 @@ std::optional<std::uint32_t> DramTier::extent_to_reserve() {
   if (!guard) return std::nullopt;
   for (std::uint32_t extent = 0; extent < usable; ++extent) {
     auto const& record = state_.extents.at(extent);
-    if (record.size_class == 0 && record.reserved != 0) ++ahead;
-    if (record.size_class == 0 && record.reserved == 0 && next == kNoExtent) next = extent;
+    if (record.size_class != 0) continue;
+    if (record.reserved != 0 && ++ahead >= wanted) return std::nullopt;
+    if (record.reserved == 0 && next == kNoExtent) next = extent;
   }
-  if (ahead >= wanted || next == kNoExtent) return std::nullopt;
+  if (next == kNoExtent) return std::nullopt;
   return next;
 }
 
@@ -121,12 +122,18 @@ void DramTier::note_reservation(std::uint32_t extent, Result<void> const& reserv
   {
     auto const guard = state_.lock_space();
     if (!guard) return;
+    auto& record = state_.extents.at(extent);
+    auto& usable = state_.header.usable_extents;
+    bool const in_use = extent < usable.load(std::memory_order_relaxed);
     if (reserved) {
-      state_.extents.at(extent).reserved = 1;
+      // Beyond the end of what there was room for, somebody may have released what we reserved.
+      if (in_use) record.reserved = 1;
       return;
     }
-    if (state_.header.usable_extents.load(std::memory_order_relaxed) <= extent) return;
-    state_.header.usable_extents.store(extent, std::memory_order_relaxed);
+    if (!in_use || record.reserved != 0) return;
+    usable.store(extent, std::memory_order_relaxed);
+    // The part that there was room for: nobody will use it.
+    segment_->release_extent(extent);
   }
   lmcache::log(log_, LogLevel::kWarning,
                reserved.error().message() + "; the cache stays at " +

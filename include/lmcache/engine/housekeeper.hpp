@@ -24,6 +24,8 @@ class Housekeeper {
   ~Housekeeper();  // waits for the threads
   Housekeeper(Housekeeper&&) = delete;
 
+  // False: the system had no thread to give.
+  [[nodiscard]] bool started() const noexcept { return thread_.joinable() && memory_.started(); }
   // Something was stored: look now whether memory must be reserved.
   void wake() noexcept;
 
@@ -37,7 +39,9 @@ class Housekeeper {
   std::condition_variable changed_;
   bool stop_{false};
   std::atomic<bool> woken_{false};
-  std::vector<bool> mapped_;  // extents in our page tables; used by the thread alone
+  // The next two are used by the thread alone.
+  std::vector<bool> mapped_;         // extents in our page tables
+  std::uint32_t first_unmapped_{0};  // all below it are
   MemoryReserver memory_;
   std::thread thread_;
 };

@@ -29,6 +29,8 @@ class MemoryReserver {
   ~MemoryReserver();  // waits for the piece of 2 MB that is under way
   MemoryReserver(MemoryReserver&&) = delete;
 
+  // False: the system had no thread to give, nothing will be reserved.
+  [[nodiscard]] bool started() const noexcept { return thread_.joinable(); }
   // An extent can be given.
   [[nodiscard]] bool ready() const noexcept;
   void start(std::uint32_t extent);  // when ready()
@@ -45,7 +47,7 @@ class MemoryReserver {
   std::atomic<Step> step_{Step::kReady};
   std::uint32_t extent_{0};         // ours while kGiven, the caller's otherwise
   std::optional<Outcome> outcome_;  // likewise
-  std::thread thread_;  // none where the system had none to give: nothing is reserved ahead
+  std::thread thread_;
 };
 
 }  // namespace lmcache

@@ -73,7 +73,10 @@ class Segment {
   // The same, and clears it and fills this process's page tables, so that the first copy does not
   // fault. Takes about 0.7 ms per MB; in small pieces, since the kernel's locks are held meanwhile.
   // True: all of it. False: stopped.
+  // On an error what it had reserved stays.
   [[nodiscard]] Result<bool> populate_extent(std::uint32_t extent, std::stop_token stop = {});
+  // Gives the memory of an extent that holds nothing back to the system.
+  void release_extent(std::uint32_t extent) noexcept;
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] std::string const& path() const noexcept { return path_; }  // empty when private

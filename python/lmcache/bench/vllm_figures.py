@@ -83,7 +83,7 @@ def measure(bench: VllmBench, say: Callable[[str], None]) -> dict[str, Any]:
         with _running(bench, bench.segment, "restart") as engine:
             _warm_up(engine, bench)
             _answer_all(engine, prompts, bench.decode_tokens, samples.restart)
-    _check_reuse(samples)
+    check_reuse(samples)
     return figures(samples)
 
 
@@ -146,8 +146,14 @@ def _round(
         take()
 
 
-def _check_reuse(samples: Samples) -> None:
-    """Raise UnavailableError when a "hit" was none: its times would say nothing."""
+def check_reuse(samples: Samples) -> None:
+    """Raise UnavailableError when a "hit" was none, or a "cold" one: times would say nothing."""
+    for answer in samples.native_cold + samples.cold:
+        if answer.cached_tokens * 2 > answer.prompt_tokens:
+            raise UnavailableError(
+                f"{answer.cached_tokens} of {answer.prompt_tokens} tokens were cached where "
+                "nothing should have been"
+            )
     kinds = {
         "vLLM's own prefix cache": samples.native_hit,
         "DRAM": samples.warm,

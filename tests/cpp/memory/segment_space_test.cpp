@@ -107,6 +107,8 @@ TEST(SegmentSpace, PopulatingReservesWhatIsNotThere) {
   stopped.request_stop();
   EXPECT_FALSE(segment->populate_extent(2, stopped.get_token()).value());
   EXPECT_EQ(allocated_bytes(*segment), before + kExtent);
+  segment->release_extent(1);
+  EXPECT_EQ(allocated_bytes(*segment), before);
 }
 
 class SegmentOnSmallTmpfsTest : public testing::Test {

@@ -3,13 +3,18 @@ from __future__ import annotations
 
 import pytest
 
-from lmcache.bench.vllm_figures import Samples, figures
+from lmcache.bench.vllm_figures import Samples, check_reuse, figures
 from lmcache.bench.vllm_process import Answer
+from lmcache.errors import UnavailableError
 
 
-def answer(ttft: float, tpot: float = 0.1, tokens: tuple[int, ...] = (5, 6, 7)) -> Answer:
+def answer(
+    ttft: float, tpot: float = 0.1, tokens: tuple[int, ...] = (5, 6, 7), cached: int = 99
+) -> Answer:
     times = [ttft + tpot * i for i in range(len(tokens))]
-    return Answer(token_times_s=times, token_ids=list(tokens), prompt_tokens=100, cached_tokens=99)
+    return Answer(
+        token_times_s=times, token_ids=list(tokens), prompt_tokens=100, cached_tokens=cached
+    )
 
 
 def samples(**changed: list[Answer]) -> Samples:
@@ -57,3 +62,15 @@ def test_the_keys_are_those_that_were_promised() -> None:
         "tpot_overhead",
         "identical",
     ]
+
+
+def test_a_hit_that_was_none_and_a_cold_one_that_was_cached_are_no_measurement() -> None:
+    cold, hit = [answer(2.0, cached=3)], [answer(0.2)]
+    right = {"native_cold": cold, "cold": cold, "native_hit": hit, "warm": hit, "restart": hit}
+    check_reuse(Samples(**right))
+    for kind in ("native_cold", "cold"):
+        with pytest.raises(UnavailableError, match="99 of 100 tokens were cached"):
+            check_reuse(Samples(**{**right, kind: hit}))
+    for kind in ("native_hit", "warm", "restart"):
+        with pytest.raises(UnavailableError, match="only 3 of 100 tokens"):
+            check_reuse(Samples(**{**right, kind: cold}))

@@ -193,8 +193,13 @@ TEST_F(Reaper, WantsMemoryAheadOfNeed) {
 
 TEST_F(Reaper, WithoutMemoryTheCacheStaysAsItIs) {
   auto& tier = scene_.tier();
+  Result<void> const no_room = Error{ErrorCode::kOutOfMemory, "no room"};
   tier.note_reservation(0, {});
-  tier.note_reservation(1, Error{ErrorCode::kOutOfMemory, "no room"});
+  tier.note_reservation(0, no_room);  // somebody else had room for it
+  EXPECT_EQ(tier.segment().capacity_bytes(), 16u << 20);
+  tier.note_reservation(1, no_room);
+  tier.note_reservation(1, {});  // another process, which came later
+  EXPECT_EQ(scene_.use().reserved_bytes, scene_.state().header.extent_bytes);
   EXPECT_EQ(tier.extent_to_reserve(), std::nullopt);
   EXPECT_EQ(tier.segment().capacity_bytes(), scene_.state().header.extent_bytes);
   EXPECT_TRUE(segment_is_sound(scene_.state()));
