@@ -33,12 +33,6 @@ void be_nice(int more) {
   ::setpriority(PRIO_PROCESS, tid, std::min(now + more, 19));
 }
 
-// Needs no privilege either.
-void run_only_when_idle() {
-  sched_param const none{};
-  ::sched_setscheduler(0, SCHED_IDLE, &none);
-}
-
 // Blocks every signal while it lives, so that a thread made meanwhile starts with all of them
 // blocked.
 class SignalsBlocked {
@@ -65,7 +59,6 @@ Result<std::thread> start_worker_thread(WorkerThreadTraits traits, std::function
       ::pthread_setname_np(::pthread_self(), traits.name.substr(0, 15).c_str());
       leave_pinned_core();
       if (traits.nice != 0) be_nice(traits.nice);
-      if (traits.only_when_idle) run_only_when_idle();
       body();
     }};
   } catch (std::system_error const& failure) {  // the one way std::thread tells it

@@ -11,7 +11,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kTick{100};
 constexpr std::chrono::milliseconds kReapEvery{500};  // the dead are found within half a second
-constexpr int kNice = 10;
 
 }  // namespace
 
@@ -19,7 +18,8 @@ Housekeeper::Housekeeper(DramTier& tier)
     : tier_{tier},
       mapped_(tier.state().extents.count()),
       memory_{tier.segment(), [this] { wake(); }} {
-  auto thread = start_worker_thread({.name = "lmc-keeper", .nice = kNice}, [this] { run(); });
+  // Not nice: it holds locks that stores and lookups wait for, and has little to do.
+  auto thread = start_worker_thread({.name = "lmc-keeper"}, [this] { run(); });
   if (thread) thread_ = std::move(thread).value();
 }
 

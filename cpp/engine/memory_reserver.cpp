@@ -9,8 +9,9 @@ namespace lmcache {
 
 MemoryReserver::MemoryReserver(Segment& segment, std::function<void()> on_done)
     : segment_{segment}, on_done_{std::move(on_done)} {
-  auto thread =
-      start_worker_thread({.name = "lmc-memory", .only_when_idle = true}, [this] { run(); });
+  // Not SCHED_IDLE: a thread that may stop for long inside fallocate() keeps the file's lock in the
+  // kernel from those who reserve at the moment of need, and they hold the space lock.
+  auto thread = start_worker_thread({.name = "lmc-memory", .nice = 10}, [this] { run(); });
   if (thread) thread_ = std::move(thread).value();
 }
 

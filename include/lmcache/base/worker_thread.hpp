@@ -15,9 +15,6 @@ namespace lmcache {
 struct WorkerThreadTraits {
   std::string name;  // as `top -H` shows it; cut to the kernel's 15 characters
   int nice = 0;      // added to the process's; 0..19
-  // Runs when a CPU has nothing else to do (SCHED_IDLE). Must hold no lock of ours: on a busy
-  // machine it may stop anywhere for long.
-  bool only_when_idle = false;
 };
 
 // kUnavailable: the system has no thread to give.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Backs extents with memory, on a thread that runs only when a CPU has nothing else to do: clearing
-// pages during a prefill would make an engine that computes on the CPU wait for it.
+// Backs extents with memory ahead of need, on a thread that yields to the engine's: clearing pages
+// during a prefill makes an engine that computes on the CPU wait.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,7 @@
 
 namespace lmcache {
 
-// One extent at a time, given by one thread. No locks: ours may stop for long wherever it is.
+// One extent at a time, given by one thread. Takes no lock of ours, since it is of low priority.
 class MemoryReserver {
  public:
   struct Outcome {
@@ -23,8 +23,8 @@ class MemoryReserver {
     Result<void> reserved;
   };
 
-  // `on_done` is called on our thread after each extent, and must take no lock that others hold
-  // dear. The segment must outlive this.
+  // `on_done` is called on our thread after each extent, and must take no lock either. The segment
+  // must outlive this.
   MemoryReserver(Segment& segment, std::function<void()> on_done);
   ~MemoryReserver();  // waits for the piece of 2 MB that is under way
   MemoryReserver(MemoryReserver&&) = delete;

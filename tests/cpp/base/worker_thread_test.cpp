@@ -69,13 +69,5 @@ TEST(WorkerThread, IsNiceAloneAndNoMoreThanThereIs) {
   EXPECT_EQ(nice_now(), mine);
 }
 
-TEST(WorkerThread, RunsOnlyWhenIdleIfAskedTo) {
-  run_in_worker_thread({.name = "lmc-test"},
-                       [] { EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER); });
-  run_in_worker_thread({.name = "lmc-test", .only_when_idle = true},
-                       [] { EXPECT_EQ(::sched_getscheduler(0), SCHED_IDLE); });
-  EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
-}
-
 }  // namespace
 }  // namespace lmcache
