@@ -9,6 +9,9 @@ file(GLOB_RECURSE lmcache_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/*.
 if(NOT LMCACHE_WITH_CUDA)
   list(FILTER lmcache_sources EXCLUDE REGEX "/(cuda_|pinned_cuda)[^/]*$")
 endif()
+if(NOT LMCACHE_WITH_URING)
+  list(FILTER lmcache_sources EXCLUDE REGEX "/io/uring_[^/]*$")
+endif()
 
 add_library(lmcache SHARED ${lmcache_sources})
 add_library(lmcache::lmcache ALIAS lmcache)
@@ -20,6 +23,10 @@ target_compile_definitions(lmcache PRIVATE LMC_VERSION="${PROJECT_VERSION}")
 target_link_libraries(lmcache
   PRIVATE OpenSSL::Crypto Threads::Threads
           $<BUILD_INTERFACE:lmcache_warnings> $<BUILD_INTERFACE:lmcache_sanitize>)
+if(LMCACHE_WITH_URING)
+  target_compile_definitions(lmcache PRIVATE LMC_WITH_URING)
+  target_link_libraries(lmcache PRIVATE $<BUILD_INTERFACE:lmcache_uring>)
+endif()
 if(NOT SKBUILD)  # a wheel cannot hold the symbolic links that a versioned name needs
   set_target_properties(lmcache PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
 endif()

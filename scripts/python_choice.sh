@@ -31,7 +31,7 @@ assert os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")
 
 # Prints the Debian packages that are not installed yet.
 missing_packages() {
-  local python=$1 wanted=(g++ git libbenchmark-dev libgtest-dev libnuma1 libssl-dev make ninja-build) name
+  local python=$1 wanted=(g++ git libbenchmark-dev libgtest-dev libnuma1 libssl-dev liburing-dev make ninja-build) name
   if [ -z "$python" ] || ! python_complete "$python"; then
     wanted+=(python3 python3-dev python3-venv)
   fi
