@@ -38,16 +38,16 @@ class UringInbox {
   [[nodiscard]] Result<void> open();
 
   void put(Batch batch) {
-    put([&](Letters& to) { to.batches.push_back(std::move(batch)); });
+    add([&](Letters& to) { to.batches.push_back(std::move(batch)); });
   }
   void put(FileChange change) {
-    put([&](Letters& to) { to.files.push_back(change); });
+    add([&](Letters& to) { to.files.push_back(change); });
   }
   void put(std::span<std::byte> memory) {
-    put([&](Letters& to) { to.memory.push_back(memory); });
+    add([&](Letters& to) { to.memory.push_back(memory); });
   }
   void close() {
-    put([](Letters& to) { to.close = true; });
+    add([](Letters& to) { to.close = true; });
   }
 
   // By the ring's thread. fd() is readable when letters were put; heard() makes it quiet and comes
@@ -58,7 +58,7 @@ class UringInbox {
 
  private:
   template <class Write>
-  void put(Write&& write) {
+  void add(Write&& write) {
     std::lock_guard const lock{mutex_};
     write(letters_);
     wake();
