@@ -64,6 +64,7 @@ Result<DramNamespace> make_namespace(NamespaceSpec spec, KvGeometry const& geome
   out.opened.block_tokens = geometry.groups.front().block_tokens;
   out.model = spec.model;
   out.description = describe(spec);
+  out.geometry_hash = spec.geometry_hash;
   for (std::uint32_t group = 0; group < geometry.groups.size(); ++group) {
     for (std::uint32_t rank = 0; rank < spec.world_size; ++rank) {
       LMC_TRY_ASSIGN(auto const mask,

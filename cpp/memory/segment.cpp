@@ -138,6 +138,7 @@ Result<std::unique_ptr<Segment>> Segment::create(SegmentOptions const& options,
     header->extent_count = layout.extent_count;
     header->remove_when_unused = options.remove_when_unused ? 1 : 0;
     header->created_unix_s = ::time(nullptr);
+    header->kind = options.kind;
     header->regions = layout.regions;
     header->usable_extents = layout.extent_count;
     LMC_TRY(header->space_lock.init());
@@ -154,7 +155,7 @@ Result<std::unique_ptr<Segment>> Segment::create(SegmentOptions const& options,
   return segment;
 }
 
-Result<std::unique_ptr<Segment>> Segment::attach(std::string const& path) {
+Result<std::unique_ptr<Segment>> Segment::attach(std::string const& path, SegmentKind kind) {
   std::unique_ptr<Segment> segment{new Segment};
   segment->path_ = path;
   LMC_TRY_ASSIGN(segment->fd_, open_segment_file(path));
@@ -178,6 +179,9 @@ Result<std::unique_ptr<Segment>> Segment::attach(std::string const& path) {
                      ": remove it with the version that made it, or choose another segment name",
                  kSegmentLayoutMismatch};
   }
+  if (header->kind != kind) {
+    return Error{ErrorCode::kInvalidArgument, path + " is a segment of ours with other contents"};
+  }
   if (!consistent(*header, file_bytes)) {
     return Error{ErrorCode::kCorrupted, "segment " + path + " is damaged: it is " +
                                             std::to_string(file_bytes) +
@@ -197,7 +201,7 @@ Result<std::unique_ptr<Segment>> Segment::open_or_create(SegmentOptions const& o
   LMC_TRY_ASSIGN(auto path, segment_path(options.directory, options.name));
   // A loop, because the file may vanish or appear between the two calls.
   for (int attempt = 0; attempt < 16; ++attempt) {
-    auto existing = attach(path);
+    auto existing = attach(path, options.kind);
     if (existing) return existing;
     if (existing.error().os_error() == kSegmentLayoutMismatch) {
       std::string const suffix = ".v" + std::to_string(kSegmentLayoutVersion);

@@ -39,6 +39,20 @@ void for_each_cell(CounterFields<Into>& into, CounterFields<From> const& from, S
   step(into.request_tokens, from.request_tokens);
   step(into.request_hit_tokens, from.request_hit_tokens);
   step(into.request_load_ns, from.request_load_ns);
+  step(into.disk_written_chunks, from.disk_written_chunks);
+  step(into.disk_written_bytes, from.disk_written_bytes);
+  step(into.disk_write_ns, from.disk_write_ns);
+  step(into.disk_dropped_writes, from.disk_dropped_writes);
+  step(into.disk_write_errors, from.disk_write_errors);
+  step(into.disk_read_chunks, from.disk_read_chunks);
+  step(into.disk_read_bytes, from.disk_read_bytes);
+  step(into.disk_read_ns, from.disk_read_ns);
+  step(into.disk_read_errors, from.disk_read_errors);
+  step(into.disk_corrupt_chunks, from.disk_corrupt_chunks);
+  step(into.disk_evicted_chunks, from.disk_evicted_chunks);
+  step(into.disk_hit_tokens, from.disk_hit_tokens);
+  step(into.loads_declined, from.loads_declined);
+  step(into.loads_abandoned, from.loads_abandoned);
   for (std::size_t i = 0; i < kDropReasons; ++i)
     step(into.dropped_stores[i], from.dropped_stores[i]);
   for (std::size_t i = 0; i < kLoadFailures; ++i)

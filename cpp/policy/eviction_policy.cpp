@@ -42,6 +42,11 @@ class RecencyPolicy final : public EvictionPolicy {
     return candidates.back;
   }
 
+  [[nodiscard]] std::uint32_t next_victim(std::uint32_t index) const override {
+    auto const& node = nodes_.at(index);
+    return kind_ == EvictionKind::kMru ? node.next : node.previous;
+  }
+
   void on_refused(RecencyHead& candidates, std::uint32_t index) override {
     nodes_.remove(candidates, index);
     if (kind_ == EvictionKind::kMru) {

@@ -9,6 +9,8 @@
 #include <string>
 #include <utility>
 
+#include <lmcache/index/chunk_record.hpp>
+
 namespace lmcache {
 namespace {
 
@@ -212,7 +214,7 @@ Result<void> DramTier::declare_lane(DramNamespace& handle, std::uint32_t lane,
 }
 
 std::span<std::uint32_t> slot_tokens(Segment const& segment, Entry const& entry) noexcept {
-  std::uint64_t const offset = (entry.payload_bytes + 3) / 4 * 4;
+  std::uint64_t const offset = record_bytes(entry.payload_bytes, 0);
   return {reinterpret_cast<std::uint32_t*>(segment.payload(entry.payload_offset + offset)),
           entry.valid_tokens};
 }

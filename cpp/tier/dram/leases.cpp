@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include <lmcache/index/chunk_record.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
 
 namespace lmcache {
@@ -46,7 +47,10 @@ std::optional<RobustGuard> DramTier::lock_entry(ChunkRef ref) const {
 }
 
 ChunkSlot DramTier::slot_of(Entry const& entry) const noexcept {
-  return {.payload = segment_->payload(entry.payload_offset),
+  auto* const record = segment_->payload(entry.payload_offset);
+  return {.record = record,
+          .payload = record + sizeof(ChunkHeader),
+          .slot_bytes = state_.space.classes[entry.size_class].slot_bytes,
           .payload_bytes = entry.payload_bytes,
           .valid_tokens = entry.valid_tokens,
           .namespace_id = entry.namespace_id,
@@ -66,13 +70,17 @@ std::optional<ChunkSlot> DramTier::begin_write(ChunkRef ref) {
   return slot_of(entry);
 }
 
-void DramTier::publish(ChunkRef ref) {
+void DramTier::publish_and_keep(ChunkRef ref) {
   if (!names_entry(ref)) return;
   // No lock: the writer's lease keeps everybody else from changing the state. Release pairs with
   // the acquire of whoever finds the chunk ready: its bytes come before.
   auto writing = EntryState::kWriting;
   state_.index.at(ref.index).state.compare_exchange_strong(
       writing, EntryState::kReady, std::memory_order_release, std::memory_order_relaxed);
+}
+
+void DramTier::publish(ChunkRef ref) {
+  publish_and_keep(ref);
   ChunkRef const refs[] = {ref};
   release(refs);
 }

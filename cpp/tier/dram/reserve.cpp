@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes room for new chunks and enters them into the index, still unreadable.
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <utility>
 
+#include <lmcache/index/chunk_record.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
 
 namespace lmcache {
@@ -157,7 +159,7 @@ Result<ChunkRef> DramTier::reserve_lane(DramNamespace& space, KeyChain const& ch
   std::uint32_t const blocks = (tokens + block_tokens - 1) / block_tokens;
   std::uint32_t const room = slot_blocks(blocks, chain.chunk_tokens() / block_tokens);
   std::uint64_t const slot_bytes =
-      room * (block_bytes + block_tokens * sizeof(std::uint32_t)) + sizeof(std::uint32_t);
+      record_bytes(room * block_bytes, std::uint64_t{room} * block_tokens);
   LMC_TRY_ASSIGN(std::uint32_t const index, allocator_.allocate(slot_bytes));
 
   ChunkKey const key = chunk.chain_key ^ space.lane_masks[lane];
@@ -183,6 +185,31 @@ Result<ChunkRef> DramTier::reserve_lane(DramNamespace& space, KeyChain const& ch
                   .generation = state_.index.at(index).generation.load(std::memory_order_relaxed)};
 }
 
+// All of the record but the payload.
+void DramTier::write_record(DramNamespace const& space, KeyChain const& chain,
+                            NewChunk const& chunk, Entry const& entry) {
+  auto const& mask = space.lane_masks[entry.lane];
+  auto* const record = segment_->payload(entry.payload_offset);
+  ChunkHeader header{};
+  header.magic = kChunkMagic;
+  header.format_version = kChunkFormatVersion;
+  header.key = chunk.chain_key ^ mask;
+  if (chunk.chunk != 0) header.parent = chain.parent_of(chunk.chunk) ^ mask;
+  header.root = space.opened.root;
+  header.geometry_hash = space.geometry_hash;
+  header.payload_bytes = entry.payload_bytes;
+  header.valid_tokens = entry.valid_tokens;
+  header.fingerprint = chunk.fingerprint;
+  header.expires_unix_s = entry.expires_unix_s;
+  header.lane = entry.lane;
+  header.flags = entry.flags;
+  std::memcpy(record, &header, sizeof header);
+  std::uint64_t const padded = record_bytes(entry.payload_bytes, 0) - sizeof header;
+  std::memset(record + sizeof header + entry.payload_bytes, 0, padded - entry.payload_bytes);
+  std::ranges::copy(chain.tokens().subspan(chunk.first_token, entry.valid_tokens),
+                    slot_tokens(*segment_, entry).begin());
+}
+
 void DramTier::fill_entry(DramNamespace const& space, KeyChain const& chain, NewChunk const& chunk,
                           std::uint32_t lane, std::uint32_t index, std::uint64_t payload_bytes) {
   auto& entry = state_.index.at(index);
@@ -198,14 +225,14 @@ void DramTier::fill_entry(DramNamespace const& space, KeyChain const& chain, New
   entry.namespace_id = space.place.id();
   entry.lane = static_cast<std::uint16_t>(lane);
   entry.checksum = 0;
+  entry.lower_tiers.store(0, std::memory_order_relaxed);
   entry.expires_unix_s = 0;
   entry.fingerprint = 0;
   if (options_.ttl_seconds != 0) {
     entry.expires_unix_s = expiry(state_.clock.unix_seconds(), options_.ttl_seconds);
     state_.space.expiry_used.store(1, std::memory_order_relaxed);
   }
-  std::ranges::copy(chain.tokens().subspan(chunk.first_token, entry.valid_tokens),
-                    slot_tokens(*segment_, entry).begin());
+  write_record(space, chain, chunk, entry);
 
   std::uint32_t parent = kNoEntry;
   if (chunk.chunk != 0) {

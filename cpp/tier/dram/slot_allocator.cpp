@@ -160,12 +160,26 @@ bool SlotAllocator::remove(std::uint32_t index) noexcept {
 
 bool SlotAllocator::evict_from(SizeClass& size_class) noexcept {
   for (int refused = 0; refused < kMaxRefusals; ++refused) {
-    std::uint32_t const victim = state_.policy->victim(size_class.leaves);
+    std::uint32_t const victim = prefer_kept_below(state_.policy->victim(size_class.leaves));
     if (victim == kNoNode) return false;
     if (evict(victim)) return true;
     state_.policy->on_refused(size_class.leaves, victim);
   }
   return false;
+}
+
+// Of the first few choices, one that a tier below holds: it is not lost.
+std::uint32_t SlotAllocator::prefer_kept_below(std::uint32_t victim) const noexcept {
+  constexpr int kMostLookedAt = 16;
+  if (state_.space.disk_directory[0] == 0) return victim;
+  std::uint32_t at = victim;
+  for (int seen = 0; at != kNoNode && seen < kMostLookedAt; ++seen) {
+    auto const& entry = state_.index.at(at);
+    bool const below = (entry.lower_tiers.load(std::memory_order_relaxed) & kOnDisk) != 0;
+    if (below && entry.leases.load(std::memory_order_relaxed) == 0) return at;
+    at = state_.policy->next_victim(at);
+  }
+  return victim;
 }
 
 bool SlotAllocator::take_back_extent(std::uint16_t for_class) noexcept {

@@ -33,6 +33,10 @@ enum class EntryKind : std::uint8_t { kPrefixChunk, kOpaque };
 // First chunk of its namespace: has no parent and is no orphan.
 inline constexpr std::uint8_t kAtRoot = 1;
 inline constexpr std::uint8_t kHasMedia = 2;  // multimodal items in it: reusable as a whole only
+// Bits of Entry::lower_tiers. A hint, no lease: the tier below may have dropped it since.
+inline constexpr std::uint16_t kOnDisk = 1;
+// Reserved to be filled from a tier below, not by the serving engine.
+inline constexpr std::uint16_t kFetching = 2;
 inline constexpr std::uint64_t kUnbound = ~std::uint64_t{0};
 inline constexpr std::uint8_t kNoProcess = 0xff;
 
@@ -62,8 +66,8 @@ struct alignas(64) Entry {
   std::uint32_t extent_next;  // chain of the extent's entries
   std::uint16_t namespace_id;
   std::uint16_t lane;
-  std::uint16_t size_class;  // 0 = unbound
-  std::uint16_t unused;
+  std::uint16_t size_class;                // 0 = unbound
+  std::atomic<std::uint16_t> lower_tiers;  // kOnDisk, kFetching
   std::uint64_t payload_bytes;
   std::uint64_t checksum;  // 0 = not computed; set when a tier below needs it
 

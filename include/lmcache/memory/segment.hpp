@@ -28,6 +28,7 @@ struct SegmentOptions {
   std::uint64_t payload_bytes = 0;
   std::uint64_t extent_bytes = 0;  // rounded up to 2 MiB
   bool remove_when_unused = false;
+  SegmentKind kind = SegmentKind::kChunks;
   std::array<RegionRequest, kRegionCount> regions{};
 
   static constexpr char const* kDefaultDirectory = "/dev/shm";
@@ -48,7 +49,8 @@ class Segment {
   [[nodiscard]] static Result<std::unique_ptr<Segment>> open_or_create(
       SegmentOptions const& options, Initialise initialise, void* context, LogHook const& log);
   // Maps an existing one. Errors: kUnavailable when there is none; kInvalidArgument as above.
-  [[nodiscard]] static Result<std::unique_ptr<Segment>> attach(std::string const& path);
+  [[nodiscard]] static Result<std::unique_ptr<Segment>> attach(
+      std::string const& path, SegmentKind kind = SegmentKind::kChunks);
 
   ~Segment();
   Segment(Segment&&) = delete;

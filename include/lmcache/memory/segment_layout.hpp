@@ -35,11 +35,17 @@ enum class Region : std::uint32_t {
 
 inline constexpr std::size_t kRegionCount = static_cast<std::size_t>(Region::kCount);
 inline constexpr std::uint64_t kSegmentMagic = 0x3165'6863'6143'4d4c;  // "LMCache1"
-inline constexpr std::uint32_t kSegmentLayoutVersion = 1;
+inline constexpr std::uint32_t kSegmentLayoutVersion = 2;
 // os_error() of the error that attach() gives for a file of another layout version.
 inline constexpr int kSegmentLayoutMismatch = -1;
 inline constexpr std::uint64_t kPageBytes = 4096;
 inline constexpr std::uint64_t kExtentAlignBytes = 2u << 20;  // a huge page
+
+// Whose records lie in the regions.
+enum class SegmentKind : std::uint32_t {
+  kChunks = 1,         // tier/dram
+  kDiskDirectory = 2,  // tier/disk
+};
 
 struct RegionSpan {
   std::uint64_t offset;
@@ -56,6 +62,8 @@ struct SegmentHeader {
   std::uint32_t extent_count;
   std::uint32_t remove_when_unused;  // the last process to leave cleanly removes the file
   std::int64_t created_unix_s;
+  SegmentKind kind;
+  std::uint32_t unused;
   std::array<RegionSpan, kRegionCount> regions;
 
   // 1 once the last process left: whoever maps the file now must make a new one. Guarded by

@@ -70,6 +70,22 @@ struct CounterFields {
   Cell request_tokens{};      // of their prompts
   Cell request_hit_tokens{};  // of these, loaded instead of computed
   Cell request_load_ns{};     // what they waited for the loads
+  // The disk tier, as far as this process uses it.
+  Cell disk_written_chunks{};
+  Cell disk_written_bytes{};
+  Cell disk_write_ns{};        // from handing over to durable as configured, summed
+  Cell disk_dropped_writes{};  // chunks beyond write_behind_bytes, or without room on disk
+  Cell disk_write_errors{};
+  Cell disk_read_chunks{};
+  Cell disk_read_bytes{};
+  Cell disk_read_ns{};  // while at least one read was under way
+  Cell disk_read_errors{};
+  Cell disk_corrupt_chunks{};  // read, and not what was written
+  Cell disk_evicted_chunks{};
+  Cell disk_hit_tokens{};  // brought from disk for a prompt
+  // The rule that weighs loading against computing.
+  Cell loads_declined{};   // prompts whose chunks below were not worth fetching
+  Cell loads_abandoned{};  // prompts that stopped waiting for theirs
   std::array<Cell, kDropReasons> dropped_stores{};
   std::array<Cell, kLoadFailures> load_failures{};
 
@@ -112,7 +128,7 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 static_assert(std::is_standard_layout_v<Counters>);
 static_assert(std::is_trivially_destructible_v<Counters>);
 static_assert(sizeof(CountersSnapshot) ==
-              (25 + kDropReasons + kLoadFailures) * sizeof(std::uint64_t));
+              (39 + kDropReasons + kLoadFailures) * sizeof(std::uint64_t));
 
 template <class Visit>
 void CountersSnapshot::for_each(Visit&& visit) const {
@@ -141,6 +157,20 @@ void CountersSnapshot::for_each(Visit&& visit) const {
   visit(std::string_view{"request_tokens"}, request_tokens);
   visit(std::string_view{"request_hit_tokens"}, request_hit_tokens);
   visit(std::string_view{"request_load_ns"}, request_load_ns);
+  visit(std::string_view{"disk_written_chunks"}, disk_written_chunks);
+  visit(std::string_view{"disk_written_bytes"}, disk_written_bytes);
+  visit(std::string_view{"disk_write_ns"}, disk_write_ns);
+  visit(std::string_view{"disk_dropped_writes"}, disk_dropped_writes);
+  visit(std::string_view{"disk_write_errors"}, disk_write_errors);
+  visit(std::string_view{"disk_read_chunks"}, disk_read_chunks);
+  visit(std::string_view{"disk_read_bytes"}, disk_read_bytes);
+  visit(std::string_view{"disk_read_ns"}, disk_read_ns);
+  visit(std::string_view{"disk_read_errors"}, disk_read_errors);
+  visit(std::string_view{"disk_corrupt_chunks"}, disk_corrupt_chunks);
+  visit(std::string_view{"disk_evicted_chunks"}, disk_evicted_chunks);
+  visit(std::string_view{"disk_hit_tokens"}, disk_hit_tokens);
+  visit(std::string_view{"loads_declined"}, loads_declined);
+  visit(std::string_view{"loads_abandoned"}, loads_abandoned);
   for (std::size_t i = 0; i < kDropReasons; ++i) {
     visit(std::string_view{"dropped_stores_" + std::string{name(static_cast<DropReason>(i))}},
           dropped_stores[i]);

@@ -32,6 +32,8 @@ class EvictionPolicy {
   virtual void on_leaf(RecencyHead& candidates, std::uint32_t index) = 0;
   // The first choice, or kNoNode; may put the candidates in order first. O(1).
   [[nodiscard]] virtual std::uint32_t victim(RecencyHead& candidates) = 0;
+  // The choice after `index`, or kNoNode. O(1).
+  [[nodiscard]] virtual std::uint32_t next_victim(std::uint32_t index) const = 0;
   // The first choice could not be taken (leased): another becomes the first.
   virtual void on_refused(RecencyHead& candidates, std::uint32_t index) = 0;
 };

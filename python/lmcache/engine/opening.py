@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("lmcache")
 
 _TOKEN_ID_BYTES = 4
+_HEADER_BYTES = 256
 
 
 def open_native(
@@ -58,11 +59,11 @@ def open_native(
 
 
 def slot_bytes(token_bytes: int, chunk_tokens: int) -> int:
-    """Return the room that a full chunk takes, for `chunk_bytes_hint`: its KV and its token ids.
+    """Return the room that a full chunk takes, for `chunk_bytes_hint`: header, KV and token ids.
 
-    A hint without the ids makes extents into which one chunk less fits than was meant.
+    A hint without the rest makes extents into which one chunk less fits than was meant.
     """
-    return chunk_tokens * (token_bytes + _TOKEN_ID_BYTES) + _TOKEN_ID_BYTES
+    return _HEADER_BYTES + chunk_tokens * (token_bytes + _TOKEN_ID_BYTES)
 
 
 def _check_memory(config: LMCacheConfig, size_bytes: int) -> None:

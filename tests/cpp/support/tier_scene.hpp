@@ -14,6 +14,7 @@
 
 #include <gtest/gtest.h>
 
+#include <lmcache/index/chunk_record.hpp>
 #include <lmcache/key/namespace_spec.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
 #include <lmcache/tier/dram/segment_use.hpp>
@@ -37,7 +38,8 @@ struct TierShape {
 
 // Bytes of the slot of a full chunk, as reserve() works them out.
 [[nodiscard]] inline std::uint64_t full_slot_bytes(TierShape const& shape) {
-  return SlotAllocator::slot_bytes(shape.chunk_tokens * (shape.token_bytes + 4) + 4);
+  return SlotAllocator::slot_bytes(
+      record_bytes(shape.chunk_tokens * shape.token_bytes, shape.chunk_tokens));
 }
 
 class TierScene {

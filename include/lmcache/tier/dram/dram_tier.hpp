@@ -71,6 +71,7 @@ struct DramNamespace {
   NamespaceOpen opened;  // texts point into the members below
   std::string model;
   std::string description;
+  ChunkKey geometry_hash;
   RecordPlace place;
   std::vector<ChunkKey> lane_masks;
   std::vector<std::uint32_t> lane_block_tokens;
@@ -90,7 +91,9 @@ struct LeasedPrefix {
 
 // What a reader or writer of a leased chunk needs to know.
 struct ChunkSlot {
+  std::byte* record;  // the slot: header, payload, token ids (index/chunk_record.hpp)
   std::byte* payload;
+  std::uint64_t slot_bytes;
   std::uint64_t payload_bytes;
   std::uint32_t valid_tokens;
   std::uint16_t namespace_id;
@@ -140,6 +143,35 @@ class DramTier {
   // nor is any chunk after it: without it they could not be found.
   [[nodiscard]] std::vector<std::vector<ChunkRef>> reserve(DramNamespace& space,
                                                            KeyChain const& chain, TokenSpan span);
+  // One chunk of a prompt in one lane, and where it is.
+  struct ChunkPlace {
+    std::uint32_t chunk;
+    std::uint32_t end_token;  // of the chunk, clipped to the prompt: a tail
+    std::uint32_t lane;
+  };
+  enum class Whereabouts : std::uint8_t {
+    kReady,
+    kComing,   // somebody fetches it from a tier below
+    kWriting,  // the serving engine is storing it
+    kAbsent,
+    kUnknown,  // a lock was not free in time
+  };
+  struct Found {
+    Whereabouts where;
+    ChunkRef ref;  // of an entry that is there, in whatever state
+  };
+  [[nodiscard]] Found find(ChunkKey const& key) const;
+  // Reserves room for a chunk that is fetched from a tier below; begin_write() gives the slot, into
+  // whose `record` the whole of it goes. Errors: those of a reservation; kCancelled when it is
+  // there or coming by now.
+  [[nodiscard]] Result<ChunkRef> reserve_fetch(DramNamespace& space, KeyChain const& chain,
+                                               ChunkPlace const& place);
+  // publish(), but the lease goes on, as one to read.
+  void publish_and_keep(ChunkRef ref);
+  // A tier below has the chunk now, or has it no more.
+  void note_on_disk(ChunkRef ref) noexcept;
+  void note_off_disk(ChunkKey const& key) noexcept;
+
   // Gives a reservation back, unless somebody is writing it or it was published.
   void cancel(ChunkRef ref);
   // The same, but whoever calls it counts, with its own reason.
@@ -224,6 +256,8 @@ class DramTier {
   [[nodiscard]] Presence presence(ChunkKey const& key) const;
   void fill_entry(DramNamespace const& space, KeyChain const& chain, NewChunk const& chunk,
                   std::uint32_t lane, std::uint32_t index, std::uint64_t payload_bytes);
+  void write_record(DramNamespace const& space, KeyChain const& chain, NewChunk const& chunk,
+                    Entry const& entry);
 
   // Leases (leases.cpp). The shard lock of the entry is held.
   [[nodiscard]] bool add_lease(std::uint32_t index) noexcept;

@@ -33,6 +33,7 @@ class SlotAllocator {
   [[nodiscard]] Result<std::uint16_t> class_for(std::uint64_t slot_bytes);
   [[nodiscard]] std::optional<std::uint32_t> bump(std::uint16_t size_class);
   [[nodiscard]] bool open_extent(std::uint16_t size_class);
+  [[nodiscard]] std::uint32_t prefer_kept_below(std::uint32_t victim) const noexcept;
   [[nodiscard]] bool evict_from(SizeClass& size_class) noexcept;
   // Empties the extent that holds the chunk which was not used for longest, of another class.
   [[nodiscard]] bool take_back_extent(std::uint16_t for_class) noexcept;

@@ -51,6 +51,9 @@ struct SpaceState {
   std::atomic<std::uint32_t> expiry_used;  // a chunk with an expiry was stored: sweep
   std::uint32_t sweep_cursor;
   std::atomic<std::uint64_t> repaired;
+  // Where the directory of the disk tier lies that processes of this segment use; empty = none.
+  // Written once, under the space lock.
+  std::array<char, 256> disk_directory;
 };
 
 // The views, and what belongs to this process alone.

@@ -11,7 +11,7 @@ namespace lmcache::test {
 namespace {
 
 TEST(SegmentRecords, KeepTheirSizesWithinALayoutVersion) {
-  ASSERT_EQ(kSegmentLayoutVersion, 1u);
+  ASSERT_EQ(kSegmentLayoutVersion, 2u);
   EXPECT_EQ(sizeof(SegmentHeader), 576u);
   EXPECT_EQ(sizeof(ProcessRecord), 1728u);
   EXPECT_EQ(sizeof(ExtentRecord), 32u);

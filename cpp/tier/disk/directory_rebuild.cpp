@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include <lmcache/tier/disk/directory_state.hpp>
+
+namespace lmcache {
+namespace {
+
+class Rebuild {
+ public:
+  explicit Rebuild(DirectoryState& state) noexcept : state_{state}, space_{state.space} {}
+
+  void run() {
+    reset();
+    for (std::uint32_t index = 0; index < space_.entry_limit; ++index) bind(index);
+    link_ready();
+    find_open_slabs();
+  }
+
+ private:
+  void reset() {
+    space_.unbound.clear();
+    for (std::uint32_t id = 1; id <= space_.class_count; ++id) {
+      auto& disk_class = space_.classes[id];
+      disk_class.free.clear();
+      disk_class.used.clear();
+      disk_class.open_slab.fill(kNoSlab);
+    }
+    space_.slab_bytes = 0;
+    for (std::uint32_t slab = 0; slab < space_.slab_limit; ++slab) {
+      auto& record = state_.slabs[slab];
+      record.bound = record.live = 0;
+      record.first_entry = kNoRecord;
+      if (record.state != SlabState::kNone) space_.slab_bytes += record.size_bytes;
+    }
+    std::ranges::fill(state_.buckets, kNoRecord);
+    space_.used_bytes = 0;
+    space_.chunks = 0;
+  }
+
+  void unbind(std::uint32_t index) {
+    state_.entries[index].state = DiskState::kUnbound;
+    state_.recency.push_front(space_.unbound, index);
+  }
+
+  void bind(std::uint32_t index) {
+    auto& entry = state_.entries[index];
+    if (entry.state == DiskState::kUnbound) return unbind(index);
+    if (entry.state == DiskState::kDropped) return;  // its writer, or who buries it, unbinds it
+    auto& slab = state_.slabs[entry.slab];
+    if (slab.state == SlabState::kNone) return unbind(index);
+    entry.slab_next = std::exchange(slab.first_entry, index);
+    slab.bound =
+        std::max(slab.bound, static_cast<std::uint32_t>(entry.offset / slab.slot_bytes) + 1);
+    switch (entry.state) {
+      case DiskState::kFree:
+        state_.recency.push_front(space_.classes[slab.disk_class].free, index);
+        return;
+      case DiskState::kReady:
+        ready_.push_back(index);
+        [[fallthrough]];
+      default:
+        ++slab.live;
+    }
+    state_.link(index);
+  }
+
+  void link_ready() {
+    // Oldest first: each goes in front.
+    std::ranges::sort(ready_, {}, [&](std::uint32_t index) {
+      return std::pair{state_.entries[index].last_use, state_.entries[index].sequence};
+    });
+    for (std::uint32_t const index : ready_) {
+      auto const& entry = state_.entries[index];
+      state_.recency.push_front(state_.class_of(entry).used, index);
+      space_.used_bytes += entry.payload_bytes;
+      space_.chunks += 1;
+    }
+  }
+
+  void find_open_slabs() {
+    for (std::uint32_t slab = 0; slab < space_.slab_limit; ++slab) {
+      auto const& record = state_.slabs[slab];
+      if (record.state != SlabState::kReady || record.bound == record.slots) continue;
+      space_.classes[record.disk_class].open_slab[record.folder] = slab;
+    }
+  }
+
+  DirectoryState& state_;
+  DirectorySpace& space_;
+  std::vector<std::uint32_t> ready_;
+};
+
+}  // namespace
+
+void rebuild_directory(DirectoryState& state) { Rebuild{state}.run(); }
+
+}  // namespace lmcache

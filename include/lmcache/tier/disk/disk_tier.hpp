@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chunks on disk: read into and written from slots in memory, without a copy in between, checked on
+// the way in.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <lmcache/base/clock.hpp>
+#include <lmcache/base/log.hpp>
+#include <lmcache/base/result.hpp>
+#include <lmcache/io/io_engine.hpp>
+#include <lmcache/tier/disk/disk_directory.hpp>
+#include <lmcache/tier/disk/error_pause.hpp>
+#include <lmcache/tier/disk/slab_cache.hpp>
+#include <lmcache/tier/disk/transfer_meter.hpp>
+#include <lmcache/tier/disk/volume.hpp>
+
+namespace lmcache {
+
+enum class Durability : std::uint8_t {
+  kNone,  // survives the death of any process; a lost power supply costs what was not written back
+  kData,  // fdatasync(2) of the slot, then of the index, before a chunk counts as written
+};
+
+struct DiskOptions {
+  VolumeOptions volume{};
+  IoOptions io{};
+  Durability durability = Durability::kNone;
+  std::uint64_t bytes_per_second = 0;                  // reads and writes together; 0 = no limit
+  std::chrono::milliseconds checkpoint_every{10'000};  // of the order of use
+};
+
+enum class DiskOutcome : std::uint8_t {
+  kDone,
+  kMissing,    // not there (any more)
+  kDuplicate,  // there already, or being written
+  kCorrupt,    // read, but not what was written: forgotten
+  kNoSpace,    // nothing could make room
+  kIoError,
+  kClosed,  // the tier was closed before it began
+};
+
+// Into `slot`, at least `slot_bytes` long, aligned to 4 KiB when it has 64 KiB or more.
+struct DiskRead {
+  ChunkKey key;
+  std::byte* slot = nullptr;
+  std::uint64_t slot_bytes = 0;
+};
+// From `slot`, which holds a record (index/chunk_record.hpp) that this seals. Aligned likewise.
+struct DiskWrite {
+  ChunkKey key;
+  std::byte* slot = nullptr;
+  std::uint64_t slot_bytes = 0;
+};
+
+struct DiskStatus {
+  DiskUse use;
+  std::vector<std::string> folders;
+  std::string engine;  // "io_uring", "threads"
+  bool direct = true;  // false: some slab goes through the page cache against our wish
+  bool registered_buffers = false;
+  std::string directory;  // its file in shared memory
+};
+
+// Thread-safe. Callbacks come on a thread of the tier, once each, and must not block.
+class DiskTier {
+ public:
+  using ReadDone = std::function<void(std::uint32_t item, DiskOutcome outcome)>;
+  using WriteDone = std::function<void(DiskOutcome outcome)>;
+  // A chunk that was given up to make room.
+  using Evicted = std::function<void(ChunkKey const& key)>;
+  // Puts another engine of I/O in front of the one that was made, for tests.
+  using Decorate = std::function<std::unique_ptr<AsyncFileIo>(std::unique_ptr<AsyncFileIo>)>;
+
+  // Errors: those of open_volume() and make_io().
+  [[nodiscard]] static Result<std::unique_ptr<DiskTier>> open(DiskOptions options,
+                                                              Clock const& clock, LogHook log,
+                                                              Evicted on_evicted = {},
+                                                              Decorate const& decorate = {});
+  // Writes what was handed over, for 5 s at most; answers everything.
+  ~DiskTier();
+  DiskTier(DiskTier&&) = delete;
+
+  // Where chunks lie; nothing for those that are not there, and for all while reads fail.
+  void find(std::span<ChunkKey const> keys, std::span<std::optional<DiskPlace>> out);
+  void touch(std::span<ChunkKey const> keys) { volume_.directory->touch(keys); }
+
+  // Neighbours on disk are asked for one after the other, so that the kernel merges them. `done`
+  // may be called before this returns, for chunks that are not there.
+  void read(std::vector<DiskRead> items, ReadDone done);
+  // The slot must stay as it is until `done`.
+  void write(DiskWrite item, WriteDone done);
+  // True: everything handed over before was answered. Blocks.
+  [[nodiscard]] bool drain(std::chrono::milliseconds timeout);
+
+  // Memory that slots lie in, for the kernel to know (AsyncFileIo::register_memory).
+  void register_memory(std::byte* data, std::uint64_t size_bytes) {
+    io_->register_memory(data, size_bytes);
+  }
+  // Forgets what nobody reads. Returns how many chunks.
+  std::uint64_t clear();
+  [[nodiscard]] DiskStatus status();
+  [[nodiscard]] DiskDirectory& directory() noexcept { return *volume_.directory; }
+  [[nodiscard]] VolumeFiles const& files() const noexcept { return volume_.files; }
+  [[nodiscard]] bool loaded() const noexcept { return volume_.loaded; }
+
+  // What the namespace's chunks belong to, and how long a token of it takes to compute (0 = keep
+  // what is known). Blocks on a small file.
+  void describe_model(ModelRecord const& record);
+  [[nodiscard]] std::vector<ModelRecord> models() const { return volume_.files.read_models(); }
+
+  [[nodiscard]] std::uint64_t read_bytes_per_s() const noexcept;
+  [[nodiscard]] std::uint64_t queued_read_bytes() const { return reads_.open_bytes(); }
+
+ private:
+  struct Write {
+    DiskWrite item;
+    WriteDone done;
+    DiskPlace place;
+    std::uint64_t size_bytes = 0;
+    int os_error = 0;
+  };
+  struct ReadBatch;
+
+  DiskTier(DiskOptions options, Clock const& clock, LogHook log, OpenVolume volume,
+           std::unique_ptr<AsyncFileIo> io, Evicted on_evicted);
+  [[nodiscard]] Result<void> start();
+  void run();
+  void finish_read(ReadBatch& batch, std::uint32_t item, int os_error);
+  [[nodiscard]] DiskOutcome check(ReadBatch const& batch, std::uint32_t item, int os_error);
+  void free_on_disk(std::uint32_t record);
+
+  // Writes (disk_writer.cpp): all on the tier's thread.
+  void begin_writes(std::deque<Write> writes);
+  [[nodiscard]] std::optional<DiskOutcome> prepare(Write& write);
+  [[nodiscard]] Result<WriteGrant> room_for(Write const& write);
+  void make_slab(SlabTask const& task);
+  void commit(std::vector<Write> written);
+  [[nodiscard]] Result<void> sync_slabs(std::span<Write> written);
+  void answer(Write& write, DiskOutcome outcome);
+  void keep_house();
+  void checkpoint();
+
+  DiskOptions options_;
+  Clock const& clock_;
+  LogHook log_;
+  OpenVolume volume_;
+  std::unique_ptr<AsyncFileIo> io_;
+  SlabCache slabs_;
+  Evicted on_evicted_;
+  TransferMeter reads_;
+  TransferMeter writes_;
+  ErrorPause read_errors_;
+  ErrorPause write_errors_;
+  std::atomic<bool> said_full_{false};
+  std::uint64_t order_written_at_{0};  // logical clock of the last checkpoint
+  std::int64_t checkpoint_ns_{0};
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  std::deque<Write> inbox_;
+  std::vector<Write> written_;
+  std::vector<std::uint32_t> to_free_;  // index records
+  std::uint64_t open_writes_{0};
+  bool stop_{false};
+  std::int64_t give_up_ns_{0};  // when stopping
+  std::thread thread_;
+};
+
+}  // namespace lmcache
