@@ -219,11 +219,12 @@ class UringIo::Engine {
       started_.set_value(std::move(ring).error());
       return;
     }
+    std::uint32_t const entries = ring.value().entries();
     RingThread thread{std::move(ring).value(),
                       options_,
                       {.depth_bytes = options_.depth_bytes,
                        .piece_bytes = options_.piece_bytes,
-                       .pieces = options_.entries - kOwnEntries},
+                       .pieces = entries - kOwnEntries},
                       inbox_,
                       traits_};
     started_.set_value({});

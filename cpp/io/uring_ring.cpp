@@ -34,6 +34,18 @@ constexpr std::array<unsigned, 3> kSetupFlags{
 constexpr std::array kOperations{IORING_OP_READ,        IORING_OP_WRITE, IORING_OP_READ_FIXED,
                                  IORING_OP_WRITE_FIXED, IORING_OP_FSYNC, IORING_OP_POLL_ADD};
 
+constexpr std::uint32_t kFewestEntries = 16;
+
+// 0 or an errno.
+int set_up(std::uint32_t entries, io_uring& ring) {
+  int error = 0;
+  for (unsigned const flags : kSetupFlags) {
+    error = -io_uring_queue_init(entries, &ring, flags | IORING_SETUP_CLAMP);
+    if (error != EINVAL) break;  // EINVAL: a flag is not known
+  }
+  return error;
+}
+
 bool knows_operations(io_uring& ring) {
   struct Free {
     void operator()(io_uring_probe* probe) const noexcept { io_uring_free_probe(probe); }
@@ -55,10 +67,12 @@ void UringRing::Closer::operator()(io_uring* ring) const noexcept {
 
 Result<UringRing> UringRing::create(std::uint32_t entries) {
   auto made = std::make_unique<io_uring>();
-  int error = 0;
-  for (unsigned const flags : kSetupFlags) {
-    error = -io_uring_queue_init(entries, made.get(), flags | IORING_SETUP_CLAMP);
-    if (error != EINVAL) break;  // EINVAL: a flag is not known
+  int error = set_up(entries, *made);
+  // The ring's own memory counts against RLIMIT_MEMLOCK (64 KiB in many containers), and that of a
+  // ring which was just closed still does.
+  while (error == ENOMEM && entries > kFewestEntries) {
+    entries /= 2;
+    error = set_up(entries, *made);
   }
   if (error != 0) {
     return Error{ErrorCode::kUnavailable, uring_refusal_text(error, text_of(kDisabledSetting)),
@@ -72,6 +86,8 @@ Result<UringRing> UringRing::create(std::uint32_t entries) {
   }
   return UringRing{std::move(ring)};
 }
+
+std::uint32_t UringRing::entries() const noexcept { return ring_->sq.ring_entries; }
 
 void UringRing::enter(Wait wait) noexcept {
   int const result = wait == Wait::kForOne ? io_uring_submit_and_wait(ring_.get(), 1)

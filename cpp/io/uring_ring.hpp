@@ -18,9 +18,12 @@ class UringRing {
   enum class Wait : std::uint8_t { kNo, kForOne };
 
   // kUnavailable: the kernel forbids it, or is too old; the message says which.
+  // Short of memory, it gets fewer entries.
   [[nodiscard]] static Result<UringRing> create(std::uint32_t entries);
 
   [[nodiscard]] io_uring& get() noexcept { return *ring_; }
+  // Requests that can be prepared before enter().
+  [[nodiscard]] std::uint32_t entries() const noexcept;
   // Hands the kernel what was prepared, and lets it put what is over into the completion queue.
   void enter(Wait wait) noexcept;
 

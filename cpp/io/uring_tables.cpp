@@ -66,7 +66,7 @@ UringMemory::~UringMemory() {
 }
 
 void UringMemory::add(std::span<std::byte> memory) {
-  if (!has_table_) return;
+  if (!has_table_ || refused_) return;
   while (!memory.empty()) {
     auto const size = static_cast<std::size_t>(std::min<std::uint64_t>(memory.size(), kPartBytes));
     waiting_.push_back(memory.first(size));
@@ -85,7 +85,8 @@ void UringMemory::register_next() {
   if (find(memory.data(), memory.size())) return;
   if (place == kMostParts || parts_.contains(memory.data()) ||
       io_uring_register_buffers_update_tag(&ring_, place, &range, &no_tag, 1) != 1) {
-    waiting_.clear();  // refused once (RLIMIT_MEMLOCK), the rest would be too
+    waiting_.clear();
+    refused_ = true;
     return;
   }
   parts_.emplace(memory.data(), Part{.end = memory.data() + memory.size(),

@@ -74,6 +74,7 @@ class UringMemory {
 
   io_uring& ring_;
   bool has_table_ = false;
+  bool refused_ = false;  // once (RLIMIT_MEMLOCK), so not tried again: each try pins all the memory
   std::deque<std::span<std::byte>> waiting_;
   std::map<std::byte const*, Part> parts_;  // by first byte
 };

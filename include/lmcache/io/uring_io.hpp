@@ -14,7 +14,7 @@ namespace lmcache {
 struct UringOptions {
   std::uint64_t depth_bytes = 32ULL << 20;
   std::uint64_t piece_bytes = detail::kPieceBytes;
-  std::uint32_t entries = 256;  // of the ring: transfers in flight at most
+  std::uint32_t entries = 128;  // of the ring: transfers in flight at most
   bool register_files = true;
   bool register_memory = true;
   IoResultHook on_result{};  // tests only

@@ -78,8 +78,8 @@ class IoConformance : public ::testing::Test {
   }
   // Writes one memory to a file and reads it back into another.
   void round_trip(IoCaching caching, std::uint64_t seed) {
-    PageMemory written{3 * kMiB};
-    PageMemory read{3 * kMiB};
+    PageMemory written{kMiB + 12288};
+    PageMemory read{kMiB + 12288};
     written.fill(seed);
     auto const file = open("round_trip", caching, 0);
     IoFile const number = add(file);
@@ -209,14 +209,13 @@ TYPED_TEST_P(IoConformance, NothingToMove) {
 TYPED_TEST_P(IoConformance, OpenRequestsAreCounted) {
   auto const file = this->open("counted", IoCaching::kBuffered, 4096);
   IoFile const number = this->add(file);
-  PageMemory memory{4096};
   std::atomic<std::uint64_t> seen{0};
   auto kept = std::make_shared<int>(0);
   std::weak_ptr<int> const alive = kept;
-  std::vector<IoRequest> const batch(3, this->request(IoOp::kRead, number, memory, 0, 4096));
-  this->io->submit(batch, [&, kept = std::move(kept)](std::uint32_t, IoAnswer) {
-    seen = std::max(seen.load(), this->io->open_requests());
-  });
+  this->io->submit(std::vector<IoRequest>(3, {.op = IoOp::kSync, .file = number}),
+                   [&, kept = std::move(kept)](std::uint32_t, IoAnswer) {
+                     seen = std::max(seen.load(), this->io->open_requests());
+                   });
   while (this->io->open_requests() != 0) std::this_thread::yield();
   EXPECT_GE(seen, 1U);
   EXPECT_LE(seen, 3U);
@@ -251,7 +250,7 @@ TYPED_TEST_P(IoConformance, DoneMaySubmit) {
 
 TYPED_TEST_P(IoConformance, CloseAnswersAll) {
   constexpr std::uint64_t kRequests = 64;
-  constexpr std::uint64_t kSize = 256 * kKiB;
+  constexpr std::uint64_t kSize = 96 * kKiB;
   PageMemory written{kRequests * kSize};
   written.fill(4);
   auto const file = this->open("closed", IoCaching::kDirect, 0);

@@ -133,7 +133,7 @@ TEST(ThrottledIo, WhatIsNotDueIsCancelledAtTheEnd) {
   io->submit(batch, answers.callback());
   answers.wait_for(1);
   EXPECT_EQ(answers.error(0), 0);
-  EXPECT_EQ(io->open_requests(), 2U);
+  EXPECT_GE(io->open_requests(), 2U);
   io.reset();
   EXPECT_EQ(answers.error(1), ECANCELED);
   EXPECT_EQ(answers.error(2), ECANCELED);

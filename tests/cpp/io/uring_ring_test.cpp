@@ -19,6 +19,21 @@ TEST(UringRing, IsMadeWhereTheKernelAllows) {
   auto ring = UringRing::create(8);
   ASSERT_TRUE(ring) << ring.error().message();
   ring.value().enter(UringRing::Wait::kNo);  // nothing to do, and no harm
+  EXPECT_EQ(ring.value().entries(), 8U);
+}
+
+TEST(UringRing, ShortOfMemoryItIsSmaller) {
+  if (auto const why = uring_refusal(); !why.empty()) GTEST_SKIP() << why;
+  std::thread{[] {
+    ASSERT_TRUE(test::refuse({.number = SYS_io_uring_setup,
+                              .argument = 0,
+                              .condition = test::RefusedCall::If::kAbove,
+                              .value = 32,
+                              .error = ENOMEM}));
+    auto const ring = UringRing::create(128);
+    ASSERT_TRUE(ring) << ring.error().message();
+    EXPECT_EQ(ring.value().entries(), 32U);
+  }}.join();
 }
 
 // Older kernels know fewer flags: it is tried again with fewer, down to none. The flags lie in
