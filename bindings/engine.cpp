@@ -79,7 +79,11 @@ void bind_engine(py::module_& module) {
       .def(py::init([](std::string segment, std::uint64_t capacity_bytes, bool keep,
                        std::uint64_t chunk_bytes_hint, std::string role, std::string instance_id,
                        std::uint32_t copy_threads, std::uint32_t ttl_seconds, std::string eviction,
-                       std::string directory, std::uint32_t max_entries) {
+                       std::string directory, std::uint32_t max_entries,
+                       std::vector<std::string> disk_folders, std::uint64_t disk_bytes,
+                       std::string disk_io, std::string disk_durability,
+                       std::uint64_t write_behind_bytes, std::uint64_t disk_bytes_per_second,
+                       std::string disk_memory_folder) {
              return EngineOptions{.segment = std::move(segment),
                                   .directory = std::move(directory),
                                   .capacity_bytes = capacity_bytes,
@@ -90,12 +94,22 @@ void bind_engine(py::module_& module) {
                                   .ttl_seconds = ttl_seconds,
                                   .eviction = std::move(eviction),
                                   .role = std::move(role),
-                                  .instance_id = std::move(instance_id)};
+                                  .instance_id = std::move(instance_id),
+                                  .disk_folders = std::move(disk_folders),
+                                  .disk_bytes = disk_bytes,
+                                  .disk_io = std::move(disk_io),
+                                  .disk_durability = std::move(disk_durability),
+                                  .write_behind_bytes = write_behind_bytes,
+                                  .disk_bytes_per_second = disk_bytes_per_second,
+                                  .disk_memory_folder = std::move(disk_memory_folder)};
            }),
            py::kw_only(), "segment"_a = "private", "capacity_bytes"_a, "keep"_a = false,
            "chunk_bytes_hint"_a = 0, "role"_a = "engine", "instance_id"_a = "",
            "copy_threads"_a = 0, "ttl_seconds"_a = 0, "eviction"_a = "lru",
-           "directory"_a = "/dev/shm", "max_entries"_a = 0);
+           "directory"_a = "/dev/shm", "max_entries"_a = 0,
+           "disk_folders"_a = std::vector<std::string>{}, "disk_bytes"_a = 0, "disk_io"_a = "auto",
+           "disk_durability"_a = "none", "write_behind_bytes"_a = std::uint64_t{256} << 20,
+           "disk_bytes_per_second"_a = 0, "disk_memory_folder"_a = "/dev/shm");
 
   py::class_<NamespaceHandle>(module, "Namespace", "A namespace that an engine has open.")
       .def_readonly("id", &NamespaceHandle::id)
@@ -119,6 +133,21 @@ void bind_engine(py::module_& module) {
       .def("release", &HitHolder::release)
       .def("__enter__", [](py::object self) { return self; })
       .def("__exit__", [](HitHolder& hit, py::args const&) { hit.release(); });
+
+  py::class_<FetchHolder>(module, "Fetch",
+                          "A prefix on its way from disk into memory; what arrived stays leased "
+                          "until release().")
+      .def_property_readonly("prefix_tokens",
+                             [](FetchHolder const& fetch) { return fetch.fetch.prefix_tokens(); })
+      .def("done", [](FetchHolder& fetch) { return fetch.owner->closed() || fetch.fetch.done(); })
+      .def(
+          "wait",
+          [](FetchHolder& fetch, std::int64_t timeout_ms) {
+            auto const target = fetch.owner->get();
+            return without_gil([&] { return fetch.fetch.wait(milliseconds(timeout_ms)); });
+          },
+          "timeout_ms"_a, "True when done, False at the deadline.")
+      .def("release", &FetchHolder::release);
 
   py::class_<EngineHolder, std::shared_ptr<EngineHolder>> engine(
       module, "Engine", "One process's view of a node's cache; see lmcache/engine/engine.hpp.");
@@ -168,6 +197,27 @@ void bind_engine(py::module_& module) {
         return HitHolder{self, without_gil([&] { return target->lookup(space, prompt, limit); })};
       },
       "namespace"_a, "prompt"_a, "limit_tokens"_a = -1);
+  engine.def(
+      "fetch",
+      [](std::shared_ptr<EngineHolder> const& self, NamespaceHandle const& space,
+         KeyChain const& prompt, std::uint32_t hit_tokens,
+         std::int64_t limit_tokens) -> std::optional<FetchHolder> {
+        auto const target = self->get();
+        auto const limit = limit_tokens < 0 ? std::numeric_limits<std::uint32_t>::max()
+                                            : static_cast<std::uint32_t>(limit_tokens);
+        auto started = without_gil([&] { return target->fetch(space, prompt, hit_tokens, limit); });
+        if (!started) return std::nullopt;
+        return FetchHolder{self, std::move(*started)};
+      },
+      "namespace"_a, "prompt"_a, "hit_tokens"_a, "limit_tokens"_a = -1,
+      "Brings what follows a hit from disk; None: nothing is there, or computing it is faster.");
+  engine.def(
+      "drain",
+      [](EngineHolder& self, std::int64_t timeout_ms) {
+        auto const target = self.get();
+        return without_gil([&] { return target->drain(milliseconds(timeout_ms)); });
+      },
+      "timeout_ms"_a, "Waits until what was stored is on disk; False at the deadline.");
   engine.def(
       "reserve",
       [](EngineHolder& self, NamespaceHandle const& space, KeyChain const& prompt,

@@ -53,6 +53,22 @@ struct HitHolder {
   }
 };
 
+// Likewise.
+struct FetchHolder {
+  std::shared_ptr<EngineHolder> owner;
+  Fetch fetch;
+
+  void release() {
+    if (!owner->closed()) fetch.release();
+  }
+  FetchHolder(std::shared_ptr<EngineHolder> held, Fetch started)
+      : owner{std::move(held)}, fetch{std::move(started)} {}
+  FetchHolder(FetchHolder&&) = default;
+  ~FetchHolder() {
+    if (owner && owner->closed()) fetch.forget();
+  }
+};
+
 void bind_transfers(py::class_<EngineHolder, std::shared_ptr<EngineHolder>>& engine);
 
 }  // namespace lmcache::bindings

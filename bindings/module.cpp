@@ -10,4 +10,5 @@ PYBIND11_MODULE(_native, module) {
   lmcache::bindings::bind_prompt(module);
   lmcache::bindings::bind_engine(module);
   lmcache::bindings::bind_segments(module);
+  lmcache::bindings::bind_disk(module);
 }

@@ -10,6 +10,7 @@ namespace lmcache::bindings {
 void bind_geometry(pybind11::module_& module);
 void bind_prompt(pybind11::module_& module);
 void bind_engine(pybind11::module_& module);
+void bind_disk(pybind11::module_& module);
 void bind_segments(pybind11::module_& module);
 
 }  // namespace lmcache::bindings

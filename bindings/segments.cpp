@@ -49,6 +49,18 @@ py::dict to_dict(NamespaceStatus const& space) {
                   "lookup_tokens"_a = space.lookup_tokens, "hit_tokens"_a = space.hit_tokens);
 }
 
+py::object to_dict(std::optional<DiskSummary> const& disk) {
+  if (!disk) return py::none();
+  py::list folders;
+  for (auto const& folder : disk->folders) folders.append(text(folder));
+  return py::dict("folders"_a = folders, "io_engine"_a = disk->io_engine,
+                  "unreadable"_a = text(disk->unreadable), "limit_bytes"_a = disk->limit_bytes,
+                  "file_bytes"_a = disk->file_bytes, "used_bytes"_a = disk->used_bytes,
+                  "chunks"_a = disk->chunks, "damaged_records"_a = disk->damaged_records,
+                  "read_bytes_per_s"_a = disk->read_bytes_per_s,
+                  "write_bytes_per_s"_a = disk->write_bytes_per_s, "processes"_a = disk->processes);
+}
+
 }  // namespace
 
 StatusDict to_dict(SegmentStatus const& status) {
@@ -71,6 +83,7 @@ StatusDict to_dict(SegmentStatus const& status) {
   out["store_ns"] = to_dict(status.store_ns);
   out["processes"] = processes;
   out["namespaces"] = spaces;
+  out["disk"] = to_dict(status.disk);
   return out;
 }
 

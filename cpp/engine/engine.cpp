@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <thread>
 
 #include <lmcache/device/host_copier.hpp>
+#include <lmcache/engine/disk_side.hpp>
 #include <lmcache/engine/housekeeper.hpp>
 #include <lmcache/engine/status_reader.hpp>
 #include <lmcache/engine/transfer_jobs.hpp>
@@ -17,18 +19,30 @@
 
 namespace lmcache {
 
-// In the order of construction: the housekeeper and the jobs use the tier, and go before it.
+// In the order of construction: the housekeeper and the jobs use the tiers, and go before them.
 struct Engine::State {
-  State(std::unique_ptr<DramTier> opened, std::unique_ptr<DeviceCopier> copier, Clock const& time)
+  State(std::unique_ptr<DramTier> opened, std::unique_ptr<DiskSide> below,
+        std::unique_ptr<DeviceCopier> copier, Clock const& time)
       : clock{time},
         tier{std::move(opened)},
-        jobs{*tier, std::move(copier), time},
-        housekeeper{*tier} {}
+        disk{std::move(below)},
+        jobs{*tier, std::move(copier), time, on_stored()},
+        housekeeper{*tier, each_tick()} {}
+
+  [[nodiscard]] TransferJobs::OnStored on_stored() {
+    if (!disk) return {};
+    return [this](ChunkRef ref) { disk->stored(ref); };
+  }
+  [[nodiscard]] std::function<void()> each_tick() {
+    if (!disk) return {};
+    return [this] { disk->keep_house(); };
+  }
 
   pid_t const opened_by{::getpid()};
   Clock const& clock;
   std::unique_ptr<DramTier> tier;
-  std::mutex mutex;  // guards spaces, whose elements stay where they are
+  std::unique_ptr<DiskSide> disk;  // none: memory is the only tier
+  std::mutex mutex;                // guards spaces, whose elements stay where they are
   std::deque<DramNamespace> spaces;
   TransferJobs jobs;
   Housekeeper housekeeper;
@@ -133,9 +147,20 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log,
                                  .ttl_seconds = options.ttl_seconds,
                                  .role = options.role,
                                  .instance_id = options.instance_id},
-                                clock, std::move(log)));
+                                clock, log));
+  std::unique_ptr<DiskSide> disk;
+  if (!options.disk_folders.empty()) {
+    auto opened = DiskSide::open(options, *tier, clock, log);
+    if (opened) {
+      disk = std::move(opened).value();
+    } else {
+      lmcache::log(log, LogLevel::kWarning,
+                   "going on without the disk tier: " + opened.error().message());
+    }
+  }
   std::unique_ptr<Engine> engine{new Engine{std::move(options)}};
-  engine->state_ = std::make_unique<State>(std::move(tier), std::move(copier), clock);
+  engine->state_ =
+      std::make_unique<State>(std::move(tier), std::move(disk), std::move(copier), clock);
   if (!engine->state_->housekeeper.started())
     return Error{ErrorCode::kUnavailable, "cannot start a thread for the upkeep of the segment"};
   return engine;
@@ -154,6 +179,7 @@ Result<NamespaceHandle> Engine::open_namespace(NamespaceSpec spec, KvGeometry co
       spaces, [&](auto const& known) { return known.opened.root == fresh.opened.root; });
   if (found == spaces.end()) {
     LMC_TRY(state_->tier->open_namespace(fresh));
+    if (state_->disk) state_->disk->opened(fresh);
     spaces.push_back(std::move(fresh));
     found = std::prev(spaces.end());
   } else if (!state_->tier->owns_record(*found)) {
@@ -196,6 +222,19 @@ Hit Engine::lookup(NamespaceHandle const& space, KeyChain const& chain,
   count(tier.counters().lookup_ns, elapsed);
   tier.state().processes.record(tier.state().process).latencies.lookup.record(elapsed);
   return Hit{&tier, std::move(prefix)};
+}
+
+std::optional<Fetch> Engine::fetch(NamespaceHandle const& space, KeyChain const& chain,
+                                   std::uint32_t hit_tokens, std::uint32_t limit_tokens) {
+  if (!state_->disk) return std::nullopt;
+  auto started = state_->disk->fetch(at(space), chain, hit_tokens, limit_tokens);
+  if (!started) return std::nullopt;
+  state_->housekeeper.wake();
+  return Fetch{std::move(started)};
+}
+
+bool Engine::drain(std::chrono::milliseconds timeout) {
+  return !state_->disk || state_->disk->drain(timeout);
 }
 
 std::vector<std::vector<ChunkRef>> Engine::reserve(NamespaceHandle const& space,

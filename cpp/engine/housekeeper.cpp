@@ -2,6 +2,7 @@
 #include <lmcache/engine/housekeeper.hpp>
 
 #include <chrono>
+#include <utility>
 
 #include <lmcache/base/worker_thread.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
@@ -14,8 +15,9 @@ constexpr std::chrono::milliseconds kReapEvery{500};  // the dead are found with
 
 }  // namespace
 
-Housekeeper::Housekeeper(DramTier& tier)
+Housekeeper::Housekeeper(DramTier& tier, std::function<void()> each_tick)
     : tier_{tier},
+      each_tick_{std::move(each_tick)},
       mapped_(tier.state().extents.count()),
       memory_{tier.segment(), [this] { wake(); }} {
   // Not nice: it holds locks that stores and lookups wait for, and has little to do.
@@ -68,6 +70,7 @@ void Housekeeper::run() {
     look_after_memory();
     tier_.flush_touches();
     tier_.settle_debts();
+    if (each_tick_) each_tick_();
     if (auto const now = std::chrono::steady_clock::now(); now >= reap_at) {
       reap_at = now + kReapEvery;
       tier_.reap();

@@ -9,6 +9,7 @@
 #include <lmcache/base/clock.hpp>
 #include <lmcache/engine/status_reader.hpp>
 #include <lmcache/memory/segment_file.hpp>
+#include <lmcache/tier/disk/disk_directory.hpp>
 #include <lmcache/tier/dram/segment_use.hpp>
 
 namespace lmcache {
@@ -48,6 +49,27 @@ std::string text_of(std::array<char, N> const& text) {
 }
 
 }  // namespace
+
+DiskSummary summarize_disk(std::string const& directory) {
+  DiskSummary out;
+  auto const seen = inspect_directory(directory);
+  if (!seen) {
+    out.unreadable = seen.error().message();
+    return out;
+  }
+  auto const& [use, folders, io_engine] = seen.value();
+  out.folders = folders;
+  out.io_engine = io_engine;
+  out.limit_bytes = use.limit_bytes;
+  out.file_bytes = use.file_bytes;
+  out.used_bytes = use.used_bytes;
+  out.chunks = use.chunks;
+  out.damaged_records = use.damaged_records;
+  out.read_bytes_per_s = use.read_bytes_per_s;
+  out.write_bytes_per_s = use.write_bytes_per_s;
+  out.processes = use.processes;
+  return out;
+}
 
 Result<SegmentStatus> read_status(DramState& state) {
   LMC_TRY_ASSIGN(auto const use, measure_use(state));
@@ -95,6 +117,9 @@ Result<SegmentStatus> read_status(DramState& state) {
                               .lookups = record.lookups.load(),
                               .lookup_tokens = record.lookup_tokens.load(),
                               .hit_tokens = record.hit_tokens.load()});
+  }
+  if (auto const directory = text_of(state.space.disk_directory); !directory.empty()) {
+    out.disk = summarize_disk(directory);
   }
   return out;
 }

@@ -25,8 +25,9 @@ struct TransferJobs::Job {
   std::atomic<std::uint32_t> open{0};  // chunks still under way
 };
 
-TransferJobs::TransferJobs(DramTier& tier, std::unique_ptr<DeviceCopier> copier, Clock const& clock)
-    : tier_{tier}, clock_{clock}, copier_{std::move(copier)} {}
+TransferJobs::TransferJobs(DramTier& tier, std::unique_ptr<DeviceCopier> copier, Clock const& clock,
+                           OnStored on_stored)
+    : tier_{tier}, clock_{clock}, on_stored_{std::move(on_stored)}, copier_{std::move(copier)} {}
 
 TransferJobs::~TransferJobs() { copier_.reset(); }
 
@@ -183,6 +184,7 @@ void TransferJobs::store_done(Job& job, std::uint32_t item, CopyStatus status) {
   auto& counters = tier_.counters();
   if (status == CopyStatus::kCopied) {
     tier_.publish(chunk.ref);
+    if (on_stored_) on_stored_(chunk.ref);
     count(counters.stored_chunks);
     count(counters.stored_bytes, chunk.size_bytes);
     count(counters.stored_tokens, chunk.tokens);

@@ -9,9 +9,13 @@ from __future__ import annotations
 import collections.abc
 import typing
 
+import typing_extensions
+
 __all__: list[str] = [
+    "DiskVolume",
     "Engine",
     "EngineOptions",
+    "Fetch",
     "Hit",
     "KvGeometry",
     "KvGroup",
@@ -21,8 +25,10 @@ __all__: list[str] = [
     "clear_segment",
     "inspect_segment",
     "list_segments",
+    "raw_transfer",
     "remove_segment",
     "segment_path",
+    "uring_refusal",
 ]
 
 class KvGroup:
@@ -125,6 +131,13 @@ class EngineOptions:
         eviction: str = "lru",
         directory: str = "/dev/shm",
         max_entries: int = 0,
+        disk_folders: collections.abc.Sequence[str] = [],
+        disk_bytes: int = 0,
+        disk_io: str = "auto",
+        disk_durability: str = "none",
+        write_behind_bytes: int = 268435456,
+        disk_bytes_per_second: int = 0,
+        disk_memory_folder: str = "/dev/shm",
     ) -> None: ...
 
 class Namespace:
@@ -153,6 +166,19 @@ class Hit:
     @property
     def prefix_tokens(self) -> int: ...
 
+class Fetch:
+    """
+    A prefix on its way from disk into memory; what arrived stays leased until release().
+    """
+    def done(self) -> bool: ...
+    def release(self) -> None: ...
+    def wait(self, timeout_ms: int) -> bool:
+        """
+        True when done, False at the deadline.
+        """
+    @property
+    def prefix_tokens(self) -> int: ...
+
 class Engine:
     """
     One process's view of a node's cache; see lmcache/engine/engine.hpp.
@@ -178,6 +204,16 @@ class Engine:
         A request that was answered; load_ns: what it waited for its hit.
         """
     def declare_lane(self, namespace: Namespace, lane: int, block_bytes: int) -> None: ...
+    def drain(self, timeout_ms: int) -> bool:
+        """
+        Waits until what was stored is on disk; False at the deadline.
+        """
+    def fetch(
+        self, namespace: Namespace, prompt: Prompt, hit_tokens: int, limit_tokens: int = -1
+    ) -> Fetch | None:
+        """
+        Brings what follows a hit from disk; None: nothing is there, or computing it is faster.
+        """
     def finish(self, job: int) -> list[int]:
         """
         Forgets a job that is done; returns the indices of the items that failed.
@@ -228,6 +264,44 @@ class Engine:
     @property
     def closed(self) -> bool: ...
 
+class DiskVolume:
+    """
+    A disk cache without an engine.
+    """
+    @staticmethod
+    def open(
+        folders: collections.abc.Sequence[str],
+        log: collections.abc.Callable[[int, str], None],
+        *,
+        limit_bytes: int = 0,
+        io: str = "auto",
+        durability: str = "none",
+        memory_folder: str = "/dev/shm",
+        depth_bytes: int = 0,
+        existing_only: bool = True,
+    ) -> DiskVolume: ...
+    def clear(self) -> int: ...
+    def find(self, keys: bytes) -> int:
+        """
+        How many of the chunks are there.
+        """
+    def memory_alignment(self) -> int: ...
+    def read(self, keys: bytes, memory: typing_extensions.Buffer, slot_bytes: int) -> int:
+        """
+        Returns how many arrived and are right.
+        """
+    def scrub(self, progress: collections.abc.Callable[[int, int], bool]) -> dict[str, int]:
+        """
+        Reads and checks every chunk; progress(done, total) returns whether to go on.
+        """
+    def status(self) -> dict[str, typing.Any]: ...
+    def write(
+        self, keys: bytes, memory: typing_extensions.Buffer, slot_bytes: int, payload_bytes: int
+    ) -> int:
+        """
+        Writes a chunk per key (32 bytes each) out of slots of `memory`; the first 256 bytes of a slot become its header. Returns how many are on disk.
+        """
+
 def clear_segment(path: str, model: str | None = None) -> int:
     """
     Evicts every chunk that nobody leases; returns how many.
@@ -243,6 +317,19 @@ def list_segments(directory: str = "/dev/shm") -> list[dict[str, typing.Any]]:
     The segments of this user.
     """
 
+def raw_transfer(
+    path: str,
+    write: bool,
+    chunk_bytes: int,
+    order: collections.abc.Sequence[int],
+    memory: typing_extensions.Buffer,
+    io: str = "auto",
+    depth_bytes: int = 0,
+) -> float:
+    """
+    Seconds that moving chunks of a file takes with the engine of I/O alone.
+    """
+
 def remove_segment(path: str, force: bool = False) -> bool:
     """
     Removes a segment that no living process has mapped; False: one has.
@@ -251,6 +338,11 @@ def remove_segment(path: str, force: bool = False) -> bool:
 def segment_path(name: str, directory: str = "/dev/shm") -> str:
     """
     The file of the segment of that name of this user.
+    """
+
+def uring_refusal() -> str:
+    """
+    Why io_uring cannot be used here; empty if it can.
     """
 
 __version__: str = "0.1.0"

@@ -41,13 +41,13 @@ class Rebuild {
   }
 
   void unbind(std::uint32_t index) {
-    state_.entries[index].state = DiskState::kUnbound;
+    state_.entries[index].state = DiskState::kNoSlot;
     state_.recency.push_front(space_.unbound, index);
   }
 
   void bind(std::uint32_t index) {
     auto& entry = state_.entries[index];
-    if (entry.state == DiskState::kUnbound) return unbind(index);
+    if (entry.state == DiskState::kNoSlot) return unbind(index);
     if (entry.state == DiskState::kDropped) return;  // its writer, or who buries it, unbinds it
     auto& slab = state_.slabs[entry.slab];
     if (slab.state == SlabState::kNone) return unbind(index);

@@ -14,7 +14,7 @@ void DiskDirectory::reclaim(std::uint32_t process, SlabTask& orphans) {
   auto& space = state_.space;
   for (std::uint32_t index = 0; index < space.entry_limit; ++index) {
     auto& entry = state_.entries[index];
-    if (entry.state == DiskState::kUnbound) continue;
+    if (entry.state == DiskState::kNoSlot) continue;
     entry.readers &= ~bit;
     // Its record on disk was freed before the slot was touched.
     if (entry.state == DiskState::kWriting && entry.writer == process) state_.free_entry(index);

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <lmcache/base/fixed_text.hpp>
+
 namespace lmcache {
 namespace {
 
@@ -235,22 +237,40 @@ UseOrder DiskDirectory::order() {
 }
 
 DiskUse DiskDirectory::use() {
-  DiskUse out;
   auto const guard = state_.lock(kJoinTimeout);
-  if (!guard) return out;
-  auto const& space = state_.space;
+  return guard ? measure_use(state_) : DiskUse{};
+}
+
+Result<DirectoryView> inspect_directory(std::string const& path) {
+  LMC_TRY_ASSIGN(auto const segment, Segment::attach(path, SegmentKind::kDiskDirectory));
+  DirectoryState state{*segment};
+  LMC_TRY_ASSIGN(auto const guard, state.lock(kJoinTimeout));
+  DirectoryView out;
+  out.use = measure_use(state);
+  out.io_engine = text_in(state.space.io_engine);
+  std::string_view rest = text_in(state.space.folder_paths);
+  for (auto end = rest.find('\n'); end != rest.npos; end = rest.find('\n')) {
+    out.folders.emplace_back(rest.substr(0, end));
+    rest.remove_prefix(end + 1);
+  }
+  return out;
+}
+
+DiskUse measure_use(DirectoryState const& state) {
+  DiskUse out;
+  auto const& space = state.space;
   out.limit_bytes = space.limit_bytes;
   out.file_bytes = space.fixed_bytes + space.slab_bytes;
   out.used_bytes = space.used_bytes;
   out.chunks = space.chunks;
-  out.record_capacity = state_.entries.size();
+  out.record_capacity = state.entries.size();
   out.damaged_records = space.damaged_records;
   out.read_bytes_per_s = space.read_bytes_per_s;
   out.write_bytes_per_s = space.write_bytes_per_s;
   out.folders = space.folder_count;
-  out.processes = state_.processes.attached_count();
+  out.processes = state.processes.attached_count();
   for (std::uint32_t slab = 0; slab < space.slab_limit; ++slab) {
-    out.slabs += state_.slabs[slab].state != SlabState::kNone ? 1 : 0;
+    out.slabs += state.slabs[slab].state != SlabState::kNone ? 1 : 0;
   }
   return out;
 }

@@ -264,7 +264,7 @@ void DiskDirectory::start_slab(std::uint16_t id, SlabTask& task) {
 void DiskDirectory::release_emptied(SlabTask const& task) {
   for (std::uint32_t const index : task.dropped) {
     if (state_.entries[index].state != DiskState::kDropped) continue;
-    state_.entries[index].state = DiskState::kUnbound;
+    state_.entries[index].state = DiskState::kNoSlot;
     state_.recency.push_front(state_.space.unbound, index);
   }
   for (auto const& emptied : task.emptied) state_.slabs[emptied.slab].state = SlabState::kNone;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include <lmcache/base/fixed_text.hpp>
 #include <lmcache/base/worker_thread.hpp>
 #include <lmcache/index/chunk_record.hpp>
 #include <lmcache/io/throttled_io.hpp>
@@ -16,6 +17,13 @@ namespace {
 constexpr std::chrono::seconds kCloseTimeout{5};
 
 }  // namespace
+
+Result<Durability> parse_durability(std::string_view text) {
+  if (text == "none") return Durability::kNone;
+  if (text == "data") return Durability::kData;
+  return Error{ErrorCode::kInvalidArgument,
+               "durability '" + std::string{text} + "': none and data are there"};
+}
 
 // Reads that were asked for together. Lives until the last of them is answered.
 struct DiskTier::ReadBatch {
@@ -59,6 +67,7 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(DiskOptions options, Clock cons
   std::unique_ptr<DiskTier> tier{new DiskTier{std::move(options), clock, std::move(log),
                                               std::move(volume), std::move(io),
                                               std::move(on_evicted)}};
+  copy_text(tier->volume_.directory->state().space.io_engine, tier->io_->traits().name);
   LMC_TRY(tier->start());
   return tier;
 }

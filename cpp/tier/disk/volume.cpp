@@ -293,6 +293,9 @@ class Opening {
     space.limit_bytes = self.limit_;
     space.fixed_bytes = self.fixed_;
     space.folder_count = static_cast<std::uint32_t>(self.files_->folders().size());
+    std::string paths;
+    for (auto const& folder : self.files_->folders()) paths += folder.path() + "\n";
+    copy_text(space.folder_paths, paths);
     space.made_to_look = self.looking() ? 1 : 0;
     space.slab_target_bytes = slab_target(self.limit_ - self.fixed_);
     return load_directory(state, *self.files_);

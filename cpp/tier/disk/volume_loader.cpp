@@ -137,7 +137,7 @@ class Loading {
       std::size_t kept = 0;
       for (std::size_t i = 0; i < filled_.size(); ++i) {
         if (kept != 0 && same(filled_[kept - 1], filled_[i])) {
-          state_.entries[filled_[i]].state = DiskState::kUnbound;
+          state_.entries[filled_[i]].state = DiskState::kNoSlot;
           ++space_.damaged_records;
         } else {
           filled_[kept++] = filled_[i];
@@ -175,7 +175,7 @@ class Loading {
   Result<void> fill_holes() {
     std::vector<std::uint32_t> spare;
     for (std::uint32_t index = space_.entry_limit; index-- > 0;) {
-      if (state_.entries[index].state == DiskState::kUnbound) spare.push_back(index);
+      if (state_.entries[index].state == DiskState::kNoSlot) spare.push_back(index);
     }
     std::uint32_t slab = kNoSlab;
     std::uint64_t next = 0;
@@ -220,9 +220,9 @@ class Loading {
     }
     for (std::uint32_t index = 0; index < space_.entry_limit; ++index) {
       auto& entry = state_.entries[index];
-      if (entry.state == DiskState::kUnbound || !gone[entry.slab]) continue;
+      if (entry.state == DiskState::kNoSlot || !gone[entry.slab]) continue;
       if (entry.state == DiskState::kReady) LMC_TRY(files_.free_record(index));
-      entry.state = DiskState::kUnbound;
+      entry.state = DiskState::kNoSlot;
     }
     for (std::uint32_t slab = 0; slab < space_.slab_limit; ++slab) {
       if (gone[slab]) remove_slab(slab);

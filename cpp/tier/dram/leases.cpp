@@ -102,6 +102,12 @@ bool DramTier::is_ready(ChunkRef ref) const {
   return entry.state.load(std::memory_order_acquire) == EntryState::kReady && matches(entry, ref);
 }
 
+bool DramTier::is_reserved(ChunkRef ref) const {
+  if (!ref || ref.index >= state_.index.entry_limit()) return false;
+  auto const& entry = state_.index.at(ref.index);
+  return entry.state.load(std::memory_order_acquire) == EntryState::kWriting && matches(entry, ref);
+}
+
 void DramTier::release(std::span<ChunkRef const> refs) {
   // A fork drops its copies of hits, whose leases are its parent's.
   if (joined_pid_ != ::getpid()) return;

@@ -135,8 +135,16 @@ void DramTier::touch(std::span<ChunkRef const> refs) {
   touched_.insert(touched_.end(), refs.rbegin(), refs.rend());
 }
 
+std::vector<ChunkKey> DramTier::take_used_below() {
+  std::lock_guard const lock{pending_mutex_};
+  auto out = std::exchange(used_below_, {});
+  std::ranges::reverse(out);
+  return out;
+}
+
 void DramTier::flush_touches() {
   std::vector<ChunkRef> refs;
+  std::vector<ChunkKey> below;
   {
     std::lock_guard const lock{pending_mutex_};
     if (touched_.empty()) return;
@@ -144,7 +152,7 @@ void DramTier::flush_touches() {
   }
   for (std::size_t first = 0; first < refs.size(); first += kTouchesPerHold) {
     auto const guard = state_.lock_space();
-    if (!guard) return;
+    if (!guard) break;
     auto const end = std::min(refs.size(), first + kTouchesPerHold);
     for (auto const ref : std::span{refs}.subspan(first, end - first)) {
       auto const& entry = state_.index.at(ref.index);
@@ -154,7 +162,15 @@ void DramTier::flush_touches() {
       }
       state_.policy->on_hit(state_.class_of(entry).leaves, ref.index, ++state_.space.now,
                             entry.child_count == 0);
+      if ((entry.lower_tiers.load(std::memory_order_relaxed) & kOnDisk) != 0) {
+        below.push_back(entry.key());
+      }
     }
+  }
+  if (below.empty()) return;
+  std::lock_guard const lock{pending_mutex_};
+  if (used_below_.size() < kTouchesKept) {
+    used_below_.insert(used_below_.end(), below.begin(), below.end());
   }
 }
 

@@ -24,6 +24,7 @@
 #include <lmcache/base/log.hpp>
 #include <lmcache/base/result.hpp>
 #include <lmcache/engine/engine_options.hpp>
+#include <lmcache/engine/fetch.hpp>
 #include <lmcache/engine/segment_status.hpp>
 #include <lmcache/index/chunk_ref.hpp>
 #include <lmcache/key/key_chain.hpp>
@@ -130,6 +131,13 @@ class Engine {
   // The longest prefix, of at most limit_tokens tokens, that every lane has: exact to the token.
   [[nodiscard]] Hit lookup(NamespaceHandle const& space, KeyChain const& chain,
                            std::uint32_t limit_tokens);
+  // What follows the first `hit_tokens` of a prompt in memory and lies on disk, on its way into
+  // memory: look up again when it is done. Nothing: there is nothing, or computing it is faster.
+  // Never waits for the disk.
+  [[nodiscard]] std::optional<Fetch> fetch(NamespaceHandle const& space, KeyChain const& chain,
+                                           std::uint32_t hit_tokens, std::uint32_t limit_tokens);
+  // Waits until all that was stored is on disk, as far as it goes there. False at the deadline.
+  [[nodiscard]] bool drain(std::chrono::milliseconds timeout);
   // Slots for the chunks of a range, in every lane: refs[lane][i]. An empty ref: nothing to write
   // there.
   [[nodiscard]] std::vector<std::vector<ChunkRef>> reserve(NamespaceHandle const& space,
@@ -157,7 +165,7 @@ class Engine {
   // Forgets a job that is done. Indices of the items that failed.
   std::vector<std::uint32_t> finish_job(JobId job);
 
-  // Removes chunks that nobody leases. Returns how many.
+  // Removes chunks that nobody leases, from memory. Returns how many.
   std::uint64_t clear(std::optional<NamespaceHandle> space = std::nullopt);
 
   // What the serving engine measured. The time to first token that the cache saves follows from

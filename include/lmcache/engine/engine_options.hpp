@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace lmcache {
 
@@ -22,6 +23,18 @@ struct EngineOptions {
   std::string eviction = "lru";
   std::string role = "engine";  // shown in status: scheduler, worker, ...
   std::string instance_id{};
+
+  // The disk tier; no folders: none. One that cannot be opened is told to the log, and the engine
+  // goes on without it.
+  std::vector<std::string> disk_folders{};
+  std::uint64_t disk_bytes = 0;  // of all its files; 0 = a tenth of the free space
+  std::string disk_io = "auto";  // "io_uring", "threads"
+  // "none": safe against the death of any process; "data": against a lost power supply too.
+  std::string disk_durability = "none";
+  // Stored in memory and not on disk yet, at most; what exceeds it is not written.
+  std::uint64_t write_behind_bytes = 256u << 20;
+  std::uint64_t disk_bytes_per_second = 0;      // reads and writes together; 0 = no limit
+  std::string disk_memory_folder = "/dev/shm";  // of the directory that processes share
 };
 
 }  // namespace lmcache

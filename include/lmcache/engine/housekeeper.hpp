@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -20,7 +21,8 @@ class DramTier;
 // Thread-safe. The tier must outlive it.
 class Housekeeper {
  public:
-  explicit Housekeeper(DramTier& tier);
+  // `each_tick` is called ten times a second on the housekeeper's thread.
+  explicit Housekeeper(DramTier& tier, std::function<void()> each_tick = {});
   ~Housekeeper();  // waits for the threads
   Housekeeper(Housekeeper&&) = delete;
 
@@ -35,6 +37,7 @@ class Housekeeper {
   [[nodiscard]] std::optional<std::uint32_t> extent_to_map();
 
   DramTier& tier_;
+  std::function<void()> each_tick_;
   std::mutex mutex_;  // guards stop_
   std::condition_variable changed_;
   bool stop_{false};

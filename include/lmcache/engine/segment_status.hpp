@@ -34,6 +34,21 @@ struct NamespaceStatus {
   std::uint64_t hit_tokens = 0;
 };
 
+// The disk cache that processes of a segment use.
+struct DiskSummary {
+  std::vector<std::string> folders;
+  std::string io_engine;          // "io_uring", "threads"
+  std::string unreadable;         // why nothing more is known; empty = it is
+  std::uint64_t limit_bytes = 0;  // of all files
+  std::uint64_t file_bytes = 0;
+  std::uint64_t used_bytes = 0;  // payload
+  std::uint64_t chunks = 0;
+  std::uint64_t damaged_records = 0;
+  std::uint64_t read_bytes_per_s = 0;  // measured; 0 = not yet
+  std::uint64_t write_bytes_per_s = 0;
+  std::uint32_t processes = 0;
+};
+
 struct SegmentStatus {
   std::string path;  // empty: private
   std::int64_t created_unix_s = 0;
@@ -56,6 +71,7 @@ struct SegmentStatus {
   HistogramSnapshot store_ns;
   std::vector<ProcessStatus> processes;
   std::vector<NamespaceStatus> namespaces;
+  std::optional<DiskSummary> disk;
 };
 
 // Looks into a segment without joining it: nothing of it changes, not even when it is to be removed

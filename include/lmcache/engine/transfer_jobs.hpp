@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -23,7 +24,10 @@ namespace lmcache {
 // Thread-safe.
 class TransferJobs {
  public:
-  TransferJobs(DramTier& tier, std::unique_ptr<DeviceCopier> copier, Clock const& clock);
+  // `on_stored` is called on a thread of the copier after a chunk was published; must not block.
+  using OnStored = std::function<void(ChunkRef)>;
+  TransferJobs(DramTier& tier, std::unique_ptr<DeviceCopier> copier, Clock const& clock,
+               OnStored on_stored = {});
   ~TransferJobs();  // drains the copier
   TransferJobs(TransferJobs&&) = delete;
 
@@ -47,6 +51,7 @@ class TransferJobs {
 
   DramTier& tier_;
   Clock const& clock_;
+  OnStored on_stored_;
   mutable std::mutex mutex_;  // guards what follows, up to the copier
   std::unordered_map<ViewId, std::shared_ptr<KvView const>> views_;
   std::unordered_map<JobId, std::unique_ptr<Job>> jobs_;

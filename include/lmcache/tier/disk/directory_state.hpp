@@ -28,7 +28,7 @@ inline constexpr std::uint32_t kNoSlab = 0xffff'ffff;
 inline constexpr std::uint32_t kMaxDiskClasses = 64;  // class 0 means "none"
 
 enum class DiskState : std::uint8_t {
-  kUnbound,  // no slot
+  kNoSlot,
   kFree,     // a slot without a chunk
   kWriting,  // the process `writer` writes a chunk into it
   kReady,
@@ -111,6 +111,8 @@ struct DirectorySpace {
   std::atomic<std::uint64_t> chunks;
   std::atomic<std::uint64_t> repaired;
   std::atomic<std::uint64_t> damaged_records;  // that the index had when it was read
+  std::array<char, 2048> folder_paths;         // a line each; for people
+  std::array<char, 16> io_engine;              // of the process that came last
   std::atomic<std::uint32_t> made_to_look;  // by nobody who has a limit: the first who has sets it
 };
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <variant>
@@ -78,6 +79,18 @@ struct DiskUse {
   std::uint32_t folders = 0;
   std::uint32_t processes = 0;
 };
+
+// The lock is held.
+[[nodiscard]] DiskUse measure_use(DirectoryState const& state);
+
+// A directory seen from outside, without joining it. Errors: kUnavailable (none), kInvalidArgument,
+// kTimeout.
+struct DirectoryView {
+  DiskUse use;
+  std::vector<std::string> folders;
+  std::string io_engine;
+};
+[[nodiscard]] Result<DirectoryView> inspect_directory(std::string const& path);
 
 // Thread-safe. No call waits for more than the lock: 50 ms, after which the answer is a miss, a
 // write that is not made, or a lease that is given back later.

@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -33,6 +34,9 @@ enum class Durability : std::uint8_t {
   kNone,  // survives the death of any process; a lost power supply costs what was not written back
   kData,  // fdatasync(2) of the slot, then of the index, before a chunk counts as written
 };
+
+// "none", "data". Errors: kInvalidArgument.
+[[nodiscard]] Result<Durability> parse_durability(std::string_view text);
 
 struct DiskOptions {
   VolumeOptions volume{};

@@ -185,9 +185,13 @@ class DramTier {
   // Leases a chunk that is ready, to read it; then release(). Nothing: it is gone.
   [[nodiscard]] std::optional<ChunkSlot> begin_read(ChunkRef ref);
   [[nodiscard]] bool is_ready(ChunkRef ref) const;
+  // Somebody may still fill it.
+  [[nodiscard]] bool is_reserved(ChunkRef ref) const;
 
   // Upkeep, by the engine's housekeeper. All are cheap when there is nothing to do.
   void flush_touches();
+  // Chunks that a tier below has too, and that were used since the last call; latest first.
+  [[nodiscard]] std::vector<ChunkKey> take_used_below();
   void reap();
   void sweep_expired();
   // Memory ahead of need: the extent that somebody should back with memory, without a lock of ours
@@ -292,9 +296,10 @@ class DramTier {
   Sha256Algorithm sha256_;
   std::int32_t joined_pid_{0};  // 0: not joined
 
-  std::mutex pending_mutex_;       // guards the two lists below
+  std::mutex pending_mutex_;       // guards the lists below
   std::vector<ChunkRef> touched_;  // uses not yet applied to the recency lists
   std::vector<Debt> debts_;
+  std::vector<ChunkKey> used_below_;
 };
 
 // Where the token ids of a chunk lie in its slot.

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmcache/engine/disk_side.hpp>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <lmcache/base/fixed_text.hpp>
+
+namespace lmcache {
+namespace {
+
+constexpr std::int64_t kRememberEveryNs = 5'000'000'000;
+
+}  // namespace
+
+Result<std::unique_ptr<DiskSide>> DiskSide::open(EngineOptions const& options, DramTier& dram,
+                                                 Clock const& clock, LogHook const& log) {
+  DiskOptions wanted;
+  wanted.volume = {.folders = options.disk_folders,
+                   .limit_bytes = options.disk_bytes,
+                   .memory_folder = options.disk_memory_folder,
+                   .role = options.role};
+  LMC_TRY_ASSIGN(wanted.io.kind, parse_io(options.disk_io));
+  LMC_TRY_ASSIGN(wanted.durability, parse_durability(options.disk_durability));
+  wanted.bytes_per_second = options.disk_bytes_per_second;
+  // Chunks on their way to disk cannot be evicted: most of the memory stays free to use.
+  std::uint64_t const budget =
+      std::min(options.write_behind_bytes, dram.segment().capacity_bytes() / 4);
+  std::unique_ptr<DiskSide> side{new DiskSide{dram, clock, budget}};
+  LMC_TRY_ASSIGN(side->disk_,
+                 DiskTier::open(std::move(wanted), clock, log, [&dram](ChunkKey const& key) {
+                   count(dram.counters().disk_evicted_chunks);
+                   dram.note_off_disk(key);
+                 }));
+  side->planner_ = std::make_unique<FetchPlanner>(dram, *side->disk_, clock);
+  side->note_in_segment();
+  return side;
+}
+
+DiskSide::~DiskSide() {
+  remember_speed();
+  planner_.reset();
+  disk_.reset();
+}
+
+// So that `lmcache status` finds the disk of a segment, and eviction knows that there is one.
+void DiskSide::note_in_segment() {
+  auto const path = disk_->status().directory;
+  auto const guard = dram_.state().lock_space(std::chrono::seconds{2});
+  if (guard) copy_text(dram_.state().space.disk_directory, path);
+}
+
+std::uint64_t DiskSide::measured_prefill() const {
+  auto const& processes = dram_.state().processes;
+  auto const own = text_in(processes.record(dram_.state().process).instance_id);
+  std::uint64_t tokens = 0;
+  std::uint64_t elapsed_ns = 0;
+  for (std::uint32_t i = 0; i < kMaxProcesses; ++i) {
+    auto const& record = processes.record(i);
+    bool const ours = i == dram_.state().process ||
+                      (processes.attached(i) && !own.empty() && text_in(record.instance_id) == own);
+    if (!ours) continue;
+    tokens += record.counters.prefill_tokens.load(std::memory_order_relaxed);
+    elapsed_ns += record.counters.prefill_ns.load(std::memory_order_relaxed);
+  }
+  return tokens == 0 ? 0 : elapsed_ns * 1000 / tokens;
+}
+
+void DiskSide::opened(DramNamespace const& space) {
+  ModelRecord record{};
+  record.root = space.opened.root;
+  record.geometry_hash = space.geometry_hash;
+  copy_text(record.model, space.model);
+  copy_text(record.description, space.description);
+  for (auto const& known : disk_->models()) {
+    if (known.root == record.root) record.prefill_ps_per_token = known.prefill_ps_per_token;
+  }
+  {
+    std::lock_guard const lock{mutex_};
+    models_.insert_or_assign(record.root, record);
+  }
+  disk_->describe_model(record);
+}
+
+std::shared_ptr<FetchState> DiskSide::fetch(DramNamespace& space, KeyChain const& chain,
+                                            std::uint32_t first_token, std::uint32_t limit_tokens) {
+  std::uint64_t prefill = measured_prefill();
+  if (prefill == 0) {
+    std::lock_guard const lock{mutex_};
+    auto const known = models_.find(space.opened.root);
+    if (known != models_.end()) prefill = known->second.prefill_ps_per_token;
+  }
+  return planner_->start(
+      space, chain,
+      {.first_token = first_token, .limit_tokens = limit_tokens, .prefill_ps_per_token = prefill});
+}
+
+// For the next start: then the first prompt cannot be weighed by anything else.
+void DiskSide::remember_speed() {
+  auto const now = measured_prefill();
+  std::vector<ModelRecord> changed;
+  {
+    std::lock_guard const lock{mutex_};
+    auto const difference = std::max(now, remembered_prefill_) - std::min(now, remembered_prefill_);
+    if (now == 0 || difference * 10 < remembered_prefill_) return;
+    remembered_prefill_ = now;
+    for (auto& [root, model] : models_) {
+      model.prefill_ps_per_token = now;
+      changed.push_back(model);
+    }
+  }
+  for (auto const& model : changed) disk_->describe_model(model);
+}
+
+void DiskSide::keep_house() {
+  if (auto const used = dram_.take_used_below(); !used.empty()) disk_->touch(used);
+  auto const now = clock_.monotonic_ns();
+  if (now < remember_at_ns_) return;
+  remember_at_ns_ = now + kRememberEveryNs;
+  remember_speed();
+}
+
+}  // namespace lmcache

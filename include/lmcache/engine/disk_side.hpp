@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// All that an engine does with its disk tier.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include <lmcache/base/clock.hpp>
+#include <lmcache/base/log.hpp>
+#include <lmcache/engine/engine_options.hpp>
+#include <lmcache/engine/fetch_planner.hpp>
+#include <lmcache/engine/write_behind.hpp>
+#include <lmcache/tier/disk/disk_tier.hpp>
+#include <lmcache/tier/dram/dram_tier.hpp>
+
+namespace lmcache {
+
+// Thread-safe. The DRAM tier must outlive it.
+class DiskSide {
+ public:
+  // Errors: those of DiskTier::open(); kInvalidArgument (durability, engine of I/O).
+  [[nodiscard]] static Result<std::unique_ptr<DiskSide>> open(EngineOptions const& options,
+                                                              DramTier& dram, Clock const& clock,
+                                                              LogHook const& log);
+  // Writes what was handed over, for 5 s at most.
+  ~DiskSide();
+  DiskSide(DiskSide&&) = delete;
+
+  // A chunk of a namespace was stored in memory.
+  void stored(ChunkRef ref) { writes_.offer(*disk_, ref); }
+  [[nodiscard]] std::shared_ptr<FetchState> fetch(DramNamespace& space, KeyChain const& chain,
+                                                  std::uint32_t first_token,
+                                                  std::uint32_t limit_tokens);
+  // A namespace was opened: what is known on disk of its speed is learnt, and its name noted.
+  void opened(DramNamespace const& space);
+  // Every now and then, by the housekeeper.
+  void keep_house();
+  [[nodiscard]] bool drain(std::chrono::milliseconds timeout) { return disk_->drain(timeout); }
+  [[nodiscard]] DiskTier& tier() noexcept { return *disk_; }
+
+ private:
+  DiskSide(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes)
+      : dram_{dram}, clock_{clock}, writes_{dram, clock, budget_bytes} {}
+  void note_in_segment();
+  // Picoseconds per token of our instance's processes; 0 = not measured.
+  [[nodiscard]] std::uint64_t measured_prefill() const;
+  void remember_speed();
+
+  DramTier& dram_;
+  Clock const& clock_;
+  WriteBehind writes_;
+  std::unique_ptr<DiskTier> disk_;  // goes before what its callbacks use
+  std::unique_ptr<FetchPlanner> planner_;
+
+  std::mutex mutex_;                                                // guards what follows
+  std::unordered_map<ChunkKey, ModelRecord, ChunkKeyHash> models_;  // by root
+  std::uint64_t remembered_prefill_{0};
+  std::int64_t remember_at_ns_{0};
+};
+
+}  // namespace lmcache

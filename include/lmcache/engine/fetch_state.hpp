@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a fetch waits for, shared by its owner and the reads under way.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include <lmcache/base/clock.hpp>
+#include <lmcache/engine/load_rule.hpp>
+#include <lmcache/tier/disk/disk_tier.hpp>
+#include <lmcache/tier/dram/dram_tier.hpp>
+
+namespace lmcache {
+
+// Thread-safe.
+class FetchState {
+ public:
+  struct Piece {
+    ChunkRef ref;  // reserved, and leased to write
+    ChunkKey key;
+    ChunkSlot slot;
+    std::uint64_t size_bytes;
+  };
+  FetchState(DramTier& dram, Clock const& clock, LoadEstimate estimate,
+             std::uint32_t prefix_tokens) noexcept;
+
+  // Before anything is under way.
+  void expect(std::vector<Piece> pieces, std::vector<ChunkRef> coming);
+  [[nodiscard]] std::vector<Piece> const& pieces() const noexcept { return pieces_; }
+  // On a thread of the tier below.
+  void arrived(std::uint32_t piece, DiskOutcome outcome);
+
+  [[nodiscard]] bool done();
+  [[nodiscard]] bool wait(std::chrono::milliseconds timeout);
+  [[nodiscard]] std::uint32_t prefix_tokens() const noexcept { return prefix_tokens_; }
+  void release();
+
+ private:
+  [[nodiscard]] bool others_are_done() const;
+  void count_outcome(Piece const& piece, DiskOutcome outcome);
+
+  DramTier& dram_;
+  Clock const& clock_;
+  LoadEstimate const estimate_;
+  std::uint32_t const prefix_tokens_;
+  std::int64_t const started_ns_;
+  std::vector<Piece> pieces_;
+  std::vector<ChunkRef> coming_;  // that somebody else fetches
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  std::uint32_t open_{0};
+  std::uint64_t arrived_bytes_{0};
+  std::vector<ChunkRef> kept_;  // leased to read
+  bool released_{false};
+  bool abandoned_{false};
+};
+
+}  // namespace lmcache
