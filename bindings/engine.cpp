@@ -212,6 +212,19 @@ void bind_engine(py::module_& module) {
       "namespace"_a, "prompt"_a, "hit_tokens"_a, "limit_tokens"_a = -1,
       "Brings what follows a hit from disk; None: nothing is there, or computing it is faster.");
   engine.def(
+      "reach",
+      [](EngineHolder& self, NamespaceHandle const& space, KeyChain const& prompt,
+         std::uint32_t hit_tokens, std::int64_t limit_tokens) {
+        auto const target = self.get();
+        auto const limit = limit_tokens < 0 ? std::numeric_limits<std::uint32_t>::max()
+                                            : static_cast<std::uint32_t>(limit_tokens);
+        return without_gil([&] { return target->reach(space, prompt, hit_tokens, limit); });
+      },
+      "namespace"_a, "prompt"_a, "hit_tokens"_a, "limit_tokens"_a = -1,
+      "How far a prefix reaches with what a fetch would bring.");
+  engine.def_property_readonly("has_disk",
+                               [](EngineHolder const& self) { return self.get()->has_disk(); });
+  engine.def(
       "drain",
       [](EngineHolder& self, std::int64_t timeout_ms) {
         auto const target = self.get();

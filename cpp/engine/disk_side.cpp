@@ -84,17 +84,26 @@ void DiskSide::opened(DramNamespace const& space) {
   disk_->describe_model(record);
 }
 
-std::shared_ptr<FetchState> DiskSide::fetch(DramNamespace& space, KeyChain const& chain,
-                                            std::uint32_t first_token, std::uint32_t limit_tokens) {
+FetchPlanner::Span DiskSide::span(DramNamespace const& space, std::uint32_t first_token,
+                                  std::uint32_t limit_tokens) {
   std::uint64_t prefill = measured_prefill();
   if (prefill == 0) {
     std::lock_guard const lock{mutex_};
     auto const known = models_.find(space.opened.root);
     if (known != models_.end()) prefill = known->second.prefill_ps_per_token;
   }
-  return planner_->start(
-      space, chain,
-      {.first_token = first_token, .limit_tokens = limit_tokens, .prefill_ps_per_token = prefill});
+  return {
+      .first_token = first_token, .limit_tokens = limit_tokens, .prefill_ps_per_token = prefill};
+}
+
+std::shared_ptr<FetchState> DiskSide::fetch(DramNamespace& space, KeyChain const& chain,
+                                            std::uint32_t first_token, std::uint32_t limit_tokens) {
+  return planner_->start(space, chain, span(space, first_token, limit_tokens));
+}
+
+std::uint32_t DiskSide::reach(DramNamespace const& space, KeyChain const& chain,
+                              std::uint32_t first_token, std::uint32_t limit_tokens) {
+  return planner_->reach(space, chain, span(space, first_token, limit_tokens));
 }
 
 // For the next start: then the first prompt cannot be weighed by anything else.

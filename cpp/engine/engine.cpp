@@ -233,6 +233,14 @@ std::optional<Fetch> Engine::fetch(NamespaceHandle const& space, KeyChain const&
   return Fetch{std::move(started)};
 }
 
+std::uint32_t Engine::reach(NamespaceHandle const& space, KeyChain const& chain,
+                            std::uint32_t hit_tokens, std::uint32_t limit_tokens) {
+  if (!state_->disk) return hit_tokens;
+  return state_->disk->reach(at(space), chain, hit_tokens, limit_tokens);
+}
+
+bool Engine::has_disk() const noexcept { return state_->disk != nullptr; }
+
 bool Engine::drain(std::chrono::milliseconds timeout) {
   return !state_->disk || state_->disk->drain(timeout);
 }

@@ -69,25 +69,38 @@ FetchPlanner::Plan FetchPlanner::look(DramNamespace const& space, KeyChain const
   return plan;
 }
 
+std::optional<LoadEstimate> FetchPlanner::estimate(Plan const& plan, Span const& span) const {
+  LoadEstimate out{.queued_bytes = disk_.queued_read_bytes(),
+                   .bytes_per_s = disk_.read_bytes_per_s(),
+                   .prefill_ps_per_token = span.prefill_ps_per_token};
+  bool anything = false;
+  for (auto const& wanted : plan.wanted) {
+    out.load_bytes += wanted.size_bytes;
+    out.largest_bytes = std::max(out.largest_bytes, wanted.size_bytes);
+    anything = anything || wanted.size_bytes != 0 || wanted.coming;
+  }
+  if (!anything || plan.prefix_tokens <= span.first_token) return std::nullopt;
+  out.tokens = plan.prefix_tokens - span.first_token;
+  return out;
+}
+
+std::uint32_t FetchPlanner::reach(DramNamespace const& space, KeyChain const& chain,
+                                  Span const& span) const {
+  auto const plan = look(space, chain, span);
+  auto const load = estimate(plan, span);
+  return load && load->worth_it() ? plan.prefix_tokens : span.first_token;
+}
+
 std::shared_ptr<FetchState> FetchPlanner::start(DramNamespace& space, KeyChain const& chain,
                                                 Span const& span) {
   auto const plan = look(space, chain, span);
-  LoadEstimate estimate{.queued_bytes = disk_.queued_read_bytes(),
-                        .bytes_per_s = disk_.read_bytes_per_s(),
-                        .prefill_ps_per_token = span.prefill_ps_per_token};
-  bool anything = false;
-  for (auto const& wanted : plan.wanted) {
-    estimate.load_bytes += wanted.size_bytes;
-    estimate.largest_bytes = std::max(estimate.largest_bytes, wanted.size_bytes);
-    anything = anything || wanted.size_bytes != 0 || wanted.coming;
-  }
-  if (!anything || plan.prefix_tokens <= span.first_token) return nullptr;
-  estimate.tokens = plan.prefix_tokens - span.first_token;
-  if (!estimate.worth_it()) {
+  auto const load = estimate(plan, span);
+  if (!load) return nullptr;
+  if (!load->worth_it()) {
     count(dram_.counters().loads_declined);
     return nullptr;
   }
-  return reserve(space, chain, plan, estimate);
+  return reserve(space, chain, plan, *load);
 }
 
 std::shared_ptr<FetchState> FetchPlanner::reserve(DramNamespace& space, KeyChain const& chain,

@@ -36,6 +36,8 @@ class DiskSide {
   [[nodiscard]] std::shared_ptr<FetchState> fetch(DramNamespace& space, KeyChain const& chain,
                                                   std::uint32_t first_token,
                                                   std::uint32_t limit_tokens);
+  [[nodiscard]] std::uint32_t reach(DramNamespace const& space, KeyChain const& chain,
+                                    std::uint32_t first_token, std::uint32_t limit_tokens);
   // A namespace was opened: what is known on disk of its speed is learnt, and its name noted.
   void opened(DramNamespace const& space);
   // Every now and then, by the housekeeper.
@@ -49,6 +51,8 @@ class DiskSide {
   void note_in_segment();
   // Picoseconds per token of our instance's processes; 0 = not measured.
   [[nodiscard]] std::uint64_t measured_prefill() const;
+  [[nodiscard]] FetchPlanner::Span span(DramNamespace const& space, std::uint32_t first_token,
+                                        std::uint32_t limit_tokens);
   void remember_speed();
 
   DramTier& dram_;

@@ -136,6 +136,10 @@ class Engine {
   // Never waits for the disk.
   [[nodiscard]] std::optional<Fetch> fetch(NamespaceHandle const& space, KeyChain const& chain,
                                            std::uint32_t hit_tokens, std::uint32_t limit_tokens);
+  // How far a prefix would reach if what lies on disk were fetched; `hit_tokens` at least.
+  [[nodiscard]] std::uint32_t reach(NamespaceHandle const& space, KeyChain const& chain,
+                                    std::uint32_t hit_tokens, std::uint32_t limit_tokens);
+  [[nodiscard]] bool has_disk() const noexcept;
   // Waits until all that was stored is on disk, as far as it goes there. False at the deadline.
   [[nodiscard]] bool drain(std::chrono::milliseconds timeout);
   // Slots for the chunks of a range, in every lane: refs[lane][i]. An empty ref: nothing to write

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <lmcache/base/clock.hpp>
@@ -26,6 +27,9 @@ class FetchPlanner {
     std::uint64_t prefill_ps_per_token;  // 0 = not known
   };
   // Starts the reads. Nothing: there is nothing to fetch, it is not worth it, or no slot was free.
+  // How far the prefix would reach; `first_token` when nothing would be fetched.
+  [[nodiscard]] std::uint32_t reach(DramNamespace const& space, KeyChain const& chain,
+                                    Span const& span) const;
   [[nodiscard]] std::shared_ptr<FetchState> start(DramNamespace& space, KeyChain const& chain,
                                                   Span const& span);
 
@@ -42,6 +46,8 @@ class FetchPlanner {
   };
   [[nodiscard]] Plan look(DramNamespace const& space, KeyChain const& chain,
                           Span const& span) const;
+  // Nothing: there is nothing to fetch.
+  [[nodiscard]] std::optional<LoadEstimate> estimate(Plan const& plan, Span const& span) const;
   [[nodiscard]] std::shared_ptr<FetchState> reserve(DramNamespace& space, KeyChain const& chain,
                                                     Plan const& plan, LoadEstimate const& estimate);
 

@@ -19,8 +19,7 @@ _NOT_YET = "not in this version"
 
 # Field -> the values that ask for something missing, and what happens instead.
 _MISSING: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "local_cpu": (lambda on: not on, f"lower tiers are {_NOT_YET}; nothing is kept"),
-    "enable_disk_cache": (bool, f"the disk tier is {_NOT_YET}; chunks stay in memory"),
+    "local_cpu": (lambda on: not on, "there is no tier below; nothing is kept"),
     "enable_remote_cache": (bool, f"the remote tier is {_NOT_YET}; chunks stay on this node"),
     "enable_p2p": (bool, f"reading from other nodes is {_NOT_YET}"),
     "local_device": (lambda device: device == "cuda", f"a CUDA tier is {_NOT_YET}; using DRAM"),
@@ -42,7 +41,15 @@ _MISSING: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def unavailable(config: BaseModel) -> list[tuple[str, str]]:
     """Return (field, why) for everything `config` asks for that this version does not do."""
-    return [(name, why) for name, (asked, why) in _MISSING.items() if asked(getattr(config, name))]
+    return [
+        (name, why)
+        for name, (asked, why) in _MISSING.items()
+        if asked(getattr(config, name)) and not (name == "local_cpu" and _has_tier_below(config))
+    ]
+
+
+def _has_tier_below(config: BaseModel) -> bool:
+    return bool(getattr(config, "enable_disk_cache", False))
 
 
 def unavailable_line(config: BaseModel) -> str:

@@ -60,6 +60,12 @@ Gigabytes = Annotated[
     Field(gt=0, allow_inf_nan=False),
     Allowed("a number of gigabytes (10^9 bytes) above 0"),
 ]
+Megabytes = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False),
+    Allowed("a number of megabytes (10^6 bytes) above 0"),
+]
+Bytes = Annotated[int, Field(ge=0), Allowed("a whole number of bytes, 0 or more")]
 
 
 def _as_tuple(value: Any) -> Any:

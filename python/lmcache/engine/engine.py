@@ -29,6 +29,9 @@ _log = logging.getLogger("lmcache")
 
 # Mistakes of the caller. Every other error of the library is a miss here.
 _MISTAKES = (InvalidArgumentError, ClosedError)
+# A disk that takes longer counts as a miss; the rule that weighs loading gives up sooner.
+_FETCH_TIMEOUT_MS = 10_000
+_FLUSH_TIMEOUT_MS = 60_000
 
 
 class LMCacheEngine:
@@ -69,7 +72,8 @@ class LMCacheEngine:
         self._native = open_native(self.config, role=role, chunk_bytes_hint=hint)
         # Also when the program just ends: the last to leave removes a segment that is not kept.
         self._leave = weakref.finalize(self, self._native.close)
-        self._keeps = self.config.enable_prefix_cache and self.config.local_cpu
+        below = self._native.has_disk
+        self._keeps = self.config.enable_prefix_cache and (self.config.local_cpu or below)
         self._observed = EngineStats(self._native)
         self._gate = Gate()
         self._pins = Pins()
@@ -132,14 +136,17 @@ class LMCacheEngine:
             return stored
 
     def flush(self) -> None:
-        """Wait for the stores that were made with `wait=False`."""
+        """Wait for the stores that were made with `wait=False`, and for what is going to disk."""
         with self._inside():
             self._finish_pending()
+            self._native.drain(_FLUSH_TIMEOUT_MS)
 
     def lookup(self, tokens: Any) -> int:
         """Return how many of the first tokens `retrieve` would find, exact to the token."""
-        with self._inside(), self._leased(self._prompt(tokens)) as hit:
-            return hit.prefix_tokens if hit else 0
+        with self._inside():
+            prompt = self._prompt(tokens)
+            with self._leased(prompt, fetch=False) as hit:
+                return self._reach(prompt, hit.prefix_tokens if hit else 0)
 
     def retrieve(self, tokens: Any, out: Any) -> int:
         """Copy the KV of the longest prefix that is there into `out`; return its tokens, n.
@@ -164,11 +171,12 @@ class LMCacheEngine:
             return loaded
 
     def prefetch(self, tokens: Any) -> int:
-        """Bring the longest known prefix of `tokens` near; return its tokens.
+        """Bring the longest known prefix of `tokens` into memory; return its tokens.
 
-        With memory as the only tier it is near already: it becomes the last to be evicted.
+        Waits for the disk. What is in memory already becomes the last to be evicted.
         """
-        return self.lookup(tokens)
+        with self._inside(), self._leased(self._prompt(tokens)) as hit:
+            return hit.prefix_tokens if hit else 0
 
     def pin(self, tokens: Any) -> int:
         """Keep the longest known prefix of `tokens` from being evicted; return its tokens.
@@ -251,24 +259,40 @@ class LMCacheEngine:
         append_tokens(prompt, tokens)
         return None if self._space.namespace is None else prompt
 
-    def _lookup(self, prompt: _native.Prompt | None, room: int = -1) -> _native.Hit | None:
+    def _lookup(
+        self, prompt: _native.Prompt | None, room: int = -1, *, fetch: bool = True
+    ) -> _native.Hit | None:
         """Return the lease of a prefix that is worth taking, at most `room` tokens of it."""
         namespace = self._space.namespace
         if not self._keeps or prompt is None or namespace is None:
             return None
         hit = self._native.lookup(namespace, prompt, room)
+        started = self._native.fetch(namespace, prompt, hit.prefix_tokens, room) if fetch else None
+        if started is not None:
+            started.wait(_FETCH_TIMEOUT_MS)
+            before, hit = hit, self._native.lookup(namespace, prompt, room)
+            before.release()
+            started.release()
         if hit.prefix_tokens >= max(1, self.config.min_retrieve_tokens):
             return hit
         hit.release()
         return None
 
+    def _reach(self, prompt: _native.Prompt | None, hit_tokens: int) -> int:
+        """Return how far a prefix reaches with what a fetch from disk would bring."""
+        namespace = self._space.namespace
+        if not self._keeps or prompt is None or namespace is None:
+            return hit_tokens
+        reached = self._native.reach(namespace, prompt, hit_tokens)
+        return reached if reached >= self.config.min_retrieve_tokens else hit_tokens
+
     @contextmanager
     def _leased(
-        self, prompt: _native.Prompt | None, room: int = -1
+        self, prompt: _native.Prompt | None, room: int = -1, *, fetch: bool = True
     ) -> Iterator[_native.Hit | None]:
         hit = None
         with self._missing("lookup"):
-            hit = self._lookup(prompt, room)
+            hit = self._lookup(prompt, room, fetch=fetch)
         try:
             yield hit
         finally:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 from lmcache import _native
 from lmcache.config import (
@@ -14,6 +15,7 @@ from lmcache.config import (
     eviction_in_use,
     unavailable_line,
 )
+from lmcache.config.capacity import GIGABYTE
 from lmcache.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
@@ -54,8 +56,23 @@ def open_native(
         instance_id=config.instance_id,
         ttl_seconds=config.ttl or 0,
         eviction=eviction_in_use(config.eviction_policy),
+        **disk_options(config),
     )
     return _native.Engine.open(options, write)
+
+
+def disk_options(config: LMCacheConfig) -> dict[str, Any]:
+    """Return what `_native.EngineOptions` needs to know of the disk tier; empty without one."""
+    if not config.enable_disk_cache:
+        return {}
+    return {
+        "disk_folders": [os.path.abspath(folder) for folder in config.disk_cache_path],
+        "disk_bytes": int((config.max_local_disk_size or 0) * GIGABYTE),
+        "disk_io": config.disk_io,
+        "disk_durability": config.durability,
+        "write_behind_bytes": config.write_behind_bytes,
+        "disk_bytes_per_second": int((config.max_disk_bandwidth or 0) * 1e6),
+    }
 
 
 def slot_bytes(token_bytes: int, chunk_tokens: int) -> int:

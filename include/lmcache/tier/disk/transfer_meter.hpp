@@ -31,6 +31,7 @@ class TransferMeter {
   std::uint64_t open_{0};
   std::int64_t busy_since_ns_{0};
   std::uint64_t moved_bytes_{0};  // since then
+  bool measured_{false};          // in this busy time already
 };
 
 }  // namespace lmcache

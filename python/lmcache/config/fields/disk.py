@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel
 
 from lmcache.config.option import option
-from lmcache.config.value_types import Folders, Gigabytes
+from lmcache.config.value_types import Bytes, Choice, Folders, Gigabytes, Megabytes
 
 
 class DiskOptions(BaseModel):
@@ -25,4 +27,25 @@ class DiskOptions(BaseModel):
         None,
         "Size of the disk tier in GB (10^9 bytes), per node.",
         default_text="10 % of the free space",
+    )
+    # `none` survives the death of any process: what was written is the kernel's.
+    durability: Choice[Literal["none", "data"]] = option(
+        "none",
+        "What a chunk on disk survives: `none`, the death of any process; `data`, a lost power "
+        "supply too (fdatasync before it counts as written).",
+    )
+    write_behind_bytes: Bytes = option(
+        256 << 20,
+        "Bytes that were stored in memory and are on their way to disk, at most, per process. What "
+        "exceeds it is not written, and counted. A quarter of the memory at most.",
+        default_text="268435456 (256 MiB)",
+    )
+    disk_io: Choice[Literal["auto", "io_uring", "threads"]] = option(
+        "auto",
+        "How files are read and written: `io_uring`, `threads`, or `auto`: io_uring unless the "
+        "kernel or the container refuses it.",
+    )
+    # Of use where the drive is shared with others.
+    max_disk_bandwidth: Megabytes | None = option(
+        None, "Reads and writes together, in MB (10^6 bytes) per second, per process."
     )

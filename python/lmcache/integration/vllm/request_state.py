@@ -21,6 +21,8 @@ class RequestState:
     __slots__ = (
         "_appended",
         "asked_tokens",
+        "fetch",
+        "fetched",
         "hit",
         "load_from",
         "load_tokens",
@@ -38,6 +40,10 @@ class RequestState:
         self.prompt = prompt
         # Lease on what the last lookup found; kept until the load ended or the request is gone.
         self.hit: _native.Hit | None = None
+        # What the last lookup did not find in memory, on its way there from disk. Tried once each
+        # time the request waits.
+        self.fetch: _native.Fetch | None = None
+        self.fetched = False
         # Tokens [load_from, load_from + load_tokens) are to be loaded in the step that schedules
         # the request.
         self.load_from = 0
@@ -80,6 +86,13 @@ class RequestState:
         if self.hit is not None:
             self.hit.release()
             self.hit = None
+
+
+    def release_fetch(self) -> None:
+        """Stop waiting for the disk; what is still under way arrives for others."""
+        if self.fetch is not None:
+            self.fetch.release()
+            self.fetch = None
 
 
 def is_cacheable(request: Any) -> bool:

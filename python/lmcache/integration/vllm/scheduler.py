@@ -26,6 +26,7 @@ from lmcache.integration.vllm.store_planner import StorePlanner
 from lmcache.integration.vllm.worker_report import WorkerReport
 
 if TYPE_CHECKING:
+    from lmcache import _native
     from lmcache.config import LMCacheConfig
     from lmcache.integration.vllm.attachment import Attachment
 
@@ -57,6 +58,7 @@ class SchedulerHalf:
     def __init__(self, attachment: Attachment, config: LMCacheConfig, vllm_config: Any) -> None:
         self._attachment = attachment
         self._engine = attachment.engine
+        self._has_disk = bool(attachment.engine.has_disk)
         self._geometry = attachment.geometry
         self._config = config
         self._namespaces = Namespaces(attachment)
@@ -81,9 +83,9 @@ class SchedulerHalf:
 
     # Lookup.
 
-    def matched_tokens(self, request: Any, computed_tokens: int) -> int:
+    def matched_tokens(self, request: Any, computed_tokens: int) -> int | None:
         """Return how many tokens after the first `computed_tokens` can be loaded for a waiting
-        request.
+        request; None: ask again, they are on their way from disk.
         """
         try:
             return 0 if self._off else self._matched_tokens(request, computed_tokens)
@@ -91,7 +93,7 @@ class SchedulerHalf:
             self.give_up("looking a prompt up", error)
             return 0
 
-    def _matched_tokens(self, request: Any, computed_tokens: int) -> int:
+    def _matched_tokens(self, request: Any, computed_tokens: int) -> int | None:
         state = self._state(request)
         if state is None:
             return 0
@@ -101,11 +103,11 @@ class SchedulerHalf:
         if request.skip_reading_prefix_cache or self._step < self._paused_until or limit < 1:
             state.release_hit()
             return 0
-        # Asked anew each time, since others may have stored more; the old lease ends after the new
-        # one began.
-        hit = self._engine.lookup(state.namespace, state.prompt, limit)
-        state.release_hit()
-        state.hit = hit
+        if state.fetch is not None and not state.fetch.done():
+            return None
+        hit = self._look_up(state, limit)
+        if self._fetches(state, hit, max(computed_tokens, int(hit.prefix_tokens)), limit):
+            return None
         state.next_chunk = max(state.next_chunk, hit.prefix_tokens // self._geometry.chunk_tokens)
         found = min(int(hit.prefix_tokens), limit) - computed_tokens
         if found <= 0 or found < self._config.min_retrieve_tokens:
@@ -113,6 +115,30 @@ class SchedulerHalf:
             return 0
         state.load_from = computed_tokens
         return found
+
+    def _look_up(self, state: RequestState, limit: int) -> _native.Hit:
+        # Asked anew each time, since others may have stored more; the old lease ends after the new
+        # one began, and so do those of what came from disk.
+        hit = self._engine.lookup(state.namespace, state.prompt, limit)
+        state.release_hit()
+        state.release_fetch()
+        state.hit = hit
+        return hit
+
+    def _fetches(self, state: RequestState, hit: _native.Hit, known: int, limit: int) -> bool:
+        """Start to bring what follows a hit from disk; True if there is something to wait for.
+
+        `known` tokens are in vLLM's own cache or ours.
+        """
+        if state.fetched or not self._has_disk or known >= limit:
+            return False
+        state.fetched = True
+        # From where ours ends: what vLLM has beyond it may be gone when the request is scheduled,
+        # but is not worth a read.
+        state.fetch = self._engine.fetch(
+            state.namespace, state.prompt, max(int(hit.prefix_tokens), known), limit
+        )
+        return state.fetch is not None
 
     def allocated(self, request: Any, external_tokens: int) -> None:
         """Note that vLLM has given a request blocks, the first of which expect so many loaded
@@ -122,6 +148,8 @@ class SchedulerHalf:
         if state is None:
             return
         state.load_tokens = external_tokens
+        state.release_fetch()
+        state.fetched = False  # after a preemption it may try again
         if state.asked_tokens:
             self.stats.add(lookups=1, lookup_tokens=state.asked_tokens, hit_tokens=external_tokens)
             if not external_tokens:  # a hit is counted by the worker, which knows what it took
@@ -271,6 +299,7 @@ class SchedulerHalf:
 
     def _still_copying(self, state: RequestState, block_ids: list[int]) -> bool:
         state.release_hit()
+        state.release_fetch()
         if state.ended_well() and not self._off:
             last = self._stores.last(state, block_ids)
             if last:
@@ -302,6 +331,7 @@ class SchedulerHalf:
             self._ledger.cancel_all()
             for state in self._states.values():
                 state.release_hit()
+                state.release_fetch()
                 state.outdated = True
             removed = sum(self._engine.clear(namespace) for namespace in self._namespaces.renew())
         except Exception as error:
@@ -320,6 +350,7 @@ class SchedulerHalf:
         """Give back every lease and reservation, and detach."""
         for state in self._states.values():
             state.release_hit()
+            state.release_fetch()
         self._states.clear()
         self._off = True
         self._engine.close()
