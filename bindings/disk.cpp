@@ -132,11 +132,12 @@ void bind_disk(py::module_& module) {
           "keys"_a, "How many of the chunks are there.")
       .def(
           "scrub",
-          [](DiskVolume& self, std::function<bool(std::uint64_t, std::uint64_t)> const& progress) {
+          [](DiskVolume& self,
+             std::function<bool(std::uint64_t, std::uint64_t, std::uint64_t)> const& progress) {
             auto const report = without_gil([&] {
-              return self.scrub([&](std::uint64_t done, std::uint64_t total) {
+              return self.scrub([&](ScrubReport const& so_far, std::uint64_t total) {
                 py::gil_scoped_acquire const acquire;
-                return progress(done, total);
+                return progress(so_far.chunks, total, so_far.size_bytes);
               });
             });
             return Counts("chunks"_a = report.chunks, "bytes"_a = report.size_bytes,
@@ -144,7 +145,9 @@ void bind_disk(py::module_& module) {
                           "gone"_a = report.gone, "complete"_a = report.complete ? 1 : 0);
           },
           "progress"_a,
-          "Reads and checks every chunk; progress(done, total) returns whether to go on.")
+          "Reads and checks every chunk; progress(chunks so far, chunks in all, bytes so far) "
+          "returns "
+          "whether to go on.")
       .def("clear", [](DiskVolume& self) { return without_gil([&] { return self.clear(); }); })
       .def("status", &status_of)
       .def("memory_alignment", [](DiskVolume const&) { return 4096; });

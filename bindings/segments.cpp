@@ -121,6 +121,29 @@ void bind_segments(py::module_& module) {
       "path"_a, "force"_a = false,
       "Removes a segment that no living process has mapped; False: one has.");
   module.def(
+      "list_disk_directories",
+      [](std::string const& memory_folder) {
+        py::typing::List<StatusDict> out;
+        for (auto const& info : unwrap(list_disk_directories(memory_folder))) {
+          py::list folders;
+          for (auto const& folder : info.folders) folders.append(text(folder));
+          out.append(StatusDict("path"_a = info.path, "allocated_bytes"_a = info.allocated_bytes,
+                                "unreadable"_a = info.unreadable, "processes"_a = info.processes,
+                                "folders"_a = folders));
+        }
+        return out;
+      },
+      "memory_folder"_a = std::string{kDefaultSegmentDirectory},
+      "What processes of this user share about disk caches.");
+  module.def(
+      "remove_disk_directory",
+      [](std::string const& path, bool force) {
+        auto const mode = force ? RemoveMode::kForce : RemoveMode::kReadableOnly;
+        return unwrap(without_gil([&] { return remove_disk_directory(path, mode); }));
+      },
+      "path"_a, "force"_a = false,
+      "Removes one that no living process has mapped; False: one has. The disk cache stays.");
+  module.def(
       "clear_segment",
       [](std::string const& path, std::optional<std::string> const& model) {
         return unwrap(without_gil([&] { return clear_segment(path, model); }));

@@ -103,7 +103,8 @@ std::uint64_t DiskVolume::find(std::span<ChunkKey const> keys) {
       std::ranges::count_if(places, [](auto const& place) { return place.has_value(); }));
 }
 
-ScrubReport DiskVolume::scrub(std::function<bool(std::uint64_t, std::uint64_t)> const& progress) {
+ScrubReport DiskVolume::scrub(
+    std::function<bool(ScrubReport const&, std::uint64_t)> const& progress) {
   constexpr std::uint64_t kBatchBytes = 64u << 20;
   ScrubReport report;
   auto const listed = tier_->directory().list();
@@ -138,7 +139,7 @@ ScrubReport DiskVolume::scrub(std::function<bool(std::uint64_t, std::uint64_t)> 
     report.corrupt = corrupt;
     report.unreadable = unreadable;
     report.gone = gone;
-    if (!progress(report.chunks, listed.size())) return report;
+    if (!progress(report, listed.size())) return report;
   }
   report.complete = true;
   return report;

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmcache/engine/segment_status.hpp>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
 #include <memory>
+#include <system_error>
 #include <utility>
 
 #include <lmcache/base/clock.hpp>
@@ -15,6 +20,12 @@
 namespace lmcache {
 namespace {
 
+std::uint32_t living_in(ProcessTable const& processes) noexcept {
+  std::uint32_t alive = 0;
+  for (std::uint32_t i = 0; i < kMaxProcesses; ++i) alive += processes.alive(i) ? 1 : 0;
+  return alive;
+}
+
 // A segment mapped without joining it. Its upkeep needs counters to count into, which nobody reads.
 class Visit {
  public:
@@ -25,11 +36,7 @@ class Visit {
   [[nodiscard]] DramState& state() noexcept { return state_; }
   [[nodiscard]] Segment& segment() noexcept { return *segment_; }
 
-  [[nodiscard]] std::uint32_t living() const noexcept {
-    std::uint32_t alive = 0;
-    for (std::uint32_t i = 0; i < kMaxProcesses; ++i) alive += state_.processes.alive(i) ? 1 : 0;
-    return alive;
-  }
+  [[nodiscard]] std::uint32_t living() const noexcept { return living_in(state_.processes); }
 
  private:
   explicit Visit(std::unique_ptr<Segment> segment)
@@ -42,6 +49,16 @@ class Visit {
   std::unique_ptr<Segment> segment_;
   DramState state_;
 };
+
+// Refused for its content only: a file of another user was refused already, by its owner.
+Result<bool> remove_foreign(std::string const& path, Error refusal, RemoveMode mode) {
+  bool const foreign =
+      refusal.code() == ErrorCode::kInvalidArgument || refusal.code() == ErrorCode::kCorrupted;
+  if (mode != RemoveMode::kForce || !foreign) return refusal;
+  LMC_TRY_ASSIGN(auto const fd, open_segment_file(path));
+  ::unlink(path.c_str());
+  return true;
+}
 
 template <std::size_t N>
 std::string text_of(std::array<char, N> const& text) {
@@ -151,20 +168,55 @@ Result<std::vector<SegmentInfo>> list_segments(std::string const& directory) {
 
 Result<bool> remove_segment(std::string const& path, RemoveMode mode) {
   auto visit = Visit::open(path);
-  if (!visit) {
-    bool const foreign = visit.error().code() == ErrorCode::kInvalidArgument ||
-                         visit.error().code() == ErrorCode::kCorrupted;
-    if (mode != RemoveMode::kForce || !foreign) return std::move(visit).error();
-    // Refused for its content only: a file of another user was refused already, by its owner.
-    LMC_TRY_ASSIGN(auto const fd, open_segment_file(path));
-    ::unlink(path.c_str());
-    return true;
-  }
+  if (!visit) return remove_foreign(path, std::move(visit).error(), mode);
   auto& state = visit.value()->state();
   LMC_TRY_ASSIGN(auto const guard, state.lock_space(std::chrono::seconds{5}));
   if (visit.value()->living() != 0) return false;
   state.header.closed.store(1);
   visit.value()->segment().unlink();
+  return true;
+}
+
+Result<std::vector<DiskDirectoryInfo>> list_disk_directories(std::string const& memory_folder) {
+  std::string const prefix = "lmcache-disk-" + std::to_string(::geteuid()) + "-";
+  std::error_code failed;
+  std::vector<DiskDirectoryInfo> out;
+  for (std::filesystem::directory_iterator it{memory_folder, failed}, end; !failed && it != end;
+       it.increment(failed)) {
+    auto const& path = it->path();
+    struct stat file{};
+    if (!path.filename().string().starts_with(prefix) || ::lstat(path.c_str(), &file) != 0 ||
+        !S_ISREG(file.st_mode)) {
+      continue;
+    }
+    DiskDirectoryInfo info;
+    info.path = path.string();
+    info.allocated_bytes = static_cast<std::uint64_t>(file.st_blocks) * 512;
+    auto const segment = Segment::attach(info.path, SegmentKind::kDiskDirectory);
+    if (segment) {
+      info.processes = living_in(DirectoryState{*segment.value()}.processes);
+    } else {
+      info.unreadable = segment.error().message();
+    }
+    if (auto seen = inspect_directory(info.path)) info.folders = std::move(seen).value().folders;
+    out.push_back(std::move(info));
+  }
+  if (failed) {
+    return Error{ErrorCode::kIo, "cannot read " + memory_folder + ": " + failed.message(),
+                 failed.value()};
+  }
+  std::ranges::sort(out, {}, &DiskDirectoryInfo::path);
+  return out;
+}
+
+Result<bool> remove_disk_directory(std::string const& path, RemoveMode mode) {
+  auto segment = Segment::attach(path, SegmentKind::kDiskDirectory);
+  if (!segment) return remove_foreign(path, std::move(segment).error(), mode);
+  DirectoryState state{*segment.value()};
+  LMC_TRY_ASSIGN(auto const guard, state.lock(std::chrono::seconds{5}));
+  if (living_in(state.processes) != 0) return false;
+  segment.value()->header().closed.store(1);
+  segment.value()->unlink();
   return true;
 }
 

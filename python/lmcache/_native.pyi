@@ -24,8 +24,10 @@ __all__: list[str] = [
     "Prompt",
     "clear_segment",
     "inspect_segment",
+    "list_disk_directories",
     "list_segments",
     "raw_transfer",
+    "remove_disk_directory",
     "remove_segment",
     "segment_path",
     "uring_refusal",
@@ -224,6 +226,12 @@ class Engine:
     def new_prompt(self, namespace: Namespace) -> Prompt: ...
     def open_namespace(self, spec: NamespaceSpec) -> Namespace: ...
     def poll(self, job: int) -> bool: ...
+    def reach(
+        self, namespace: Namespace, prompt: Prompt, hit_tokens: int, limit_tokens: int = -1
+    ) -> int:
+        """
+        How far a prefix reaches with what a fetch would bring.
+        """
     def register_view(
         self,
         planes: collections.abc.Sequence[tuple[int, int, int]],
@@ -263,6 +271,8 @@ class Engine:
         """
     @property
     def closed(self) -> bool: ...
+    @property
+    def has_disk(self) -> bool: ...
 
 class DiskVolume:
     """
@@ -290,9 +300,9 @@ class DiskVolume:
         """
         Returns how many arrived and are right.
         """
-    def scrub(self, progress: collections.abc.Callable[[int, int], bool]) -> dict[str, int]:
+    def scrub(self, progress: collections.abc.Callable[[int, int, int], bool]) -> dict[str, int]:
         """
-        Reads and checks every chunk; progress(done, total) returns whether to go on.
+        Reads and checks every chunk; progress(chunks so far, chunks in all, bytes so far) returns whether to go on.
         """
     def status(self) -> dict[str, typing.Any]: ...
     def write(
@@ -312,6 +322,11 @@ def inspect_segment(path: str) -> dict[str, typing.Any]:
     The status of a segment, without joining it.
     """
 
+def list_disk_directories(memory_folder: str = "/dev/shm") -> list[dict[str, typing.Any]]:
+    """
+    What processes of this user share about disk caches.
+    """
+
 def list_segments(directory: str = "/dev/shm") -> list[dict[str, typing.Any]]:
     """
     The segments of this user.
@@ -328,6 +343,11 @@ def raw_transfer(
 ) -> float:
     """
     Seconds that moving chunks of a file takes with the engine of I/O alone.
+    """
+
+def remove_disk_directory(path: str, force: bool = False) -> bool:
+    """
+    Removes one that no living process has mapped; False: one has. The disk cache stays.
     """
 
 def remove_segment(path: str, force: bool = False) -> bool:

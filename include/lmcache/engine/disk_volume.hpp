@@ -68,9 +68,9 @@ class DiskVolume {
   [[nodiscard]] std::uint64_t find(std::span<ChunkKey const> keys);
 
   // Reads and checks every chunk, in the order in which they lie; forgets those that are damaged.
-  // `progress(done, total)` false: stop.
+  // `progress(so far, chunks in all)` false: stop.
   [[nodiscard]] ScrubReport scrub(
-      std::function<bool(std::uint64_t, std::uint64_t)> const& progress);
+      std::function<bool(ScrubReport const&, std::uint64_t)> const& progress);
   // Forgets what nobody reads. Returns how many chunks.
   std::uint64_t clear();
   [[nodiscard]] std::vector<DiskModelUse> models();

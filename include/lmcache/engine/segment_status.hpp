@@ -94,6 +94,21 @@ struct SegmentInfo {
 enum class RemoveMode : std::uint8_t { kReadableOnly, kForce };
 [[nodiscard]] Result<bool> remove_segment(std::string const& path, RemoveMode mode);
 
+// What the processes of a node share about a disk cache (tier/disk/disk_directory.hpp).
+struct DiskDirectoryInfo {
+  std::string path;
+  std::uint64_t allocated_bytes = 0;
+  std::string unreadable;            // why it cannot be attached; empty = it can
+  std::uint32_t processes = 0;       // alive
+  std::vector<std::string> folders;  // of the disk cache
+};
+// Those of this user.
+[[nodiscard]] Result<std::vector<DiskDirectoryInfo>> list_disk_directories(
+    std::string const& memory_folder);
+
+// As remove_segment(). The disk cache stays: its index on disk is complete without it.
+[[nodiscard]] Result<bool> remove_disk_directory(std::string const& path, RemoveMode mode);
+
 // Evicts every chunk that nobody leases, of all namespaces or those of one model. Returns how many.
 [[nodiscard]] Result<std::uint64_t> clear_segment(std::string const& path,
                                                   std::optional<std::string> const& model);
