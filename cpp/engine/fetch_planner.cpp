@@ -98,6 +98,7 @@ std::shared_ptr<FetchState> FetchPlanner::start(DramNamespace& space, KeyChain c
   if (!load) return nullptr;
   if (!load->worth_it()) {
     count(dram_.counters().loads_declined);
+    disk_.doubt_speed();
     return nullptr;
   }
   return reserve(space, chain, plan, *load);

@@ -290,6 +290,25 @@ std::vector<DiskDirectory::Listed> DiskDirectory::list() {
   return out;
 }
 
+std::vector<DiskDirectory::Listed> DiskDirectory::most_recent(std::size_t count) {
+  std::vector<Listed> out;
+  auto const guard = lock();
+  if (!guard) return out;
+  for (std::uint32_t id = 1; id <= state_.space.class_count; ++id) {
+    std::uint32_t at = state_.space.classes[id].used.front;
+    for (std::size_t taken = 0; at != kNoNode && taken < count; ++taken) {
+      auto const& entry = state_.entries[at];
+      out.push_back({.place = place_of(at), .key = entry.key, .root = entry.root});
+      at = state_.recency.at(at).next;
+    }
+  }
+  // The large ones say most.
+  std::ranges::stable_sort(out, std::ranges::greater{},
+                           [](Listed const& listed) { return listed.place.slot_bytes; });
+  if (out.size() > count) out.resize(count);
+  return out;
+}
+
 // Smoothed over a few measurements: one that a neighbour disturbed does not decide alone.
 void DiskDirectory::record_speed(std::atomic<std::uint64_t> DirectorySpace::* speed,
                                  double bytes_per_s) {

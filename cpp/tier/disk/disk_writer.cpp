@@ -288,6 +288,7 @@ void DiskTier::keep_house() {
       !orphans.emptied.empty() || !orphans.dropped.empty()) {
     make_slab(orphans);
   }
+  measure_speed();
   auto const now = clock_.monotonic_ns();
   if (now - checkpoint_ns_ >= std::chrono::nanoseconds{options_.checkpoint_every}.count()) {
     checkpoint();

@@ -145,6 +145,8 @@ class DiskDirectory {
     Id128 root;
   };
   [[nodiscard]] std::vector<Listed> list();
+  // Of each size, those used last.
+  [[nodiscard]] std::vector<Listed> most_recent(std::size_t count);
   void record_speed(std::atomic<std::uint64_t> DirectorySpace::* speed, double bytes_per_s);
   [[nodiscard]] DirectoryState& state() noexcept { return state_; }
   [[nodiscard]] Segment& segment() noexcept { return *segment_; }

@@ -127,6 +127,8 @@ class DiskTier {
 
   [[nodiscard]] std::uint64_t read_bytes_per_s() const noexcept;
   [[nodiscard]] std::uint64_t queued_read_bytes() const { return reads_.open_bytes(); }
+  // Somebody went without a chunk because of that speed: it is measured again soon.
+  void doubt_speed() noexcept { doubted_.store(true, std::memory_order_relaxed); }
 
  private:
   struct Write {
@@ -156,6 +158,7 @@ class DiskTier {
   void answer(Write& write, DiskOutcome outcome);
   void keep_house();
   void checkpoint();
+  void measure_speed();
 
   DiskOptions options_;
   Clock const& clock_;
@@ -169,6 +172,9 @@ class DiskTier {
   ErrorPause read_errors_;
   ErrorPause write_errors_;
   std::atomic<bool> said_full_{false};
+  std::atomic<bool> doubted_{false};
+  std::int64_t measured_ns_{0};  // when measure_speed() last ran
+  std::atomic<std::uint32_t> probe_in_flight_{0};
   std::uint64_t order_written_at_{0};  // logical clock of the last checkpoint
   std::int64_t checkpoint_ns_{0};
 

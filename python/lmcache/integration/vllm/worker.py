@@ -93,6 +93,9 @@ class WorkerHalf:
         self._plan = plan
         self._bad_blocks = set(plan.lost_blocks)
         self._loads = None
+        # Not when the loads start: vLLM calls for that after the step has computed, if there are
+        # none to wait for.
+        self._computing_since = time.perf_counter()
         if self._stores is not None and plan.preempted:
             try:
                 self._stores.settle(plan.preempted, self._deadline_s)
@@ -109,7 +112,6 @@ class WorkerHalf:
                     self._start_loads(self._attachment)
                 except Exception as error:
                     self._give_up("loading", error)
-        self._computing_since = time.perf_counter()
 
     def _start_loads(self, attachment: Attachment) -> None:
         size = attachment.geometry.block_bytes

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KV that comes back from disk: after the memory is gone, while it is too small, and not at all
+where computing is faster.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from typing import Any
+
+import pytest
+
+CHUNK = 64
+TOKENS = 8
+
+
+def prompt(seed: int, size: int) -> list[int]:
+    source = random.Random(seed)
+    return [source.randrange(3, 2000) for _ in range(size)]
+
+
+LONG = prompt(1, 1500)
+MANY = [prompt(10 + i, 300 + 7 * i) for i in range(12)]
+SHARED = [prompt(5, 1024) + prompt(50 + i, 40) for i in range(8)]
+
+
+def config(folder: Any, **settings: Any) -> dict[str, Any]:
+    return {
+        "chunk_size": CHUNK,
+        "segment": "private",
+        "max_local_cpu_size": 0.5,
+        "local_disk": str(folder),
+        "max_local_disk_size": 1,
+        **settings,
+    }
+
+
+def start(open_llm: Any, settings: dict[str, Any], **more: Any) -> Any:
+    return open_llm(block_size=32, enable_lmcache=True, lmcache_config=settings, **more)
+
+
+def status(llm: Any) -> dict[str, Any]:
+    return dict(llm.worker._attachment.engine.status())
+
+
+def flush(llm: Any) -> None:
+    llm.settle()
+    assert llm.worker._attachment.engine.drain(60_000)
+
+
+@pytest.fixture(scope="module")
+def reference(open_llm: Any) -> dict[tuple[int, ...], Any]:
+    llm = open_llm(block_size=32)
+    prompts = [LONG, *MANY, *SHARED]
+    return {tuple(asked): llm.ask_one(asked, TOKENS) for asked in prompts}
+
+
+def same(llm: Any, reference: dict[tuple[int, ...], Any], asked: list[int]) -> int:
+    """Ask once and compare; return the tokens that were not computed."""
+    answer = llm.ask_one(asked, TOKENS)
+    assert answer.differs_from(reference[tuple(asked)]) == ""
+    return int(answer.cached_tokens)
+
+
+@pytest.fixture(scope="module")
+def filled(open_llm: Any, reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A folder with the KV of all prompts, left by an engine that is gone, memory and all."""
+    folder = tmp_path_factory.mktemp("disk")
+    llm = start(open_llm, config(folder))
+    for asked in [LONG, *MANY, SHARED[0]]:
+        assert same(llm, reference, asked) == 0
+        flush(llm)
+    total = status(llm)["total"]
+    assert total["disk_written_chunks"] == total["stored_chunks"]
+    assert total["disk_dropped_writes"] == total["disk_write_errors"] == 0
+    # What loading is weighed against; no CPU computes a token in a microsecond.
+    assert total["prefill_ns"] > 1000 * total["prefill_tokens"] > 0
+    llm.close()
+    return folder
+
+
+@pytest.mark.parametrize("io", ["io_uring", "threads"])
+def test_a_new_engine_finds_what_the_old_one_left_on_disk(open_llm, reference, filled, io):
+    llm = start(open_llm, config(filled, disk_io=io))
+    assert same(llm, reference, LONG) >= len(LONG) - CHUNK
+    for asked in MANY:
+        assert same(llm, reference, asked) >= len(asked) - CHUNK
+    now = status(llm)
+    assert now["disk"]["io_engine"] == io
+    assert now["total"]["disk_hit_tokens"] >= len(LONG) - CHUNK
+    assert now["total"]["disk_corrupt_chunks"] == now["total"]["disk_read_errors"] == 0
+    # What came from disk is in memory now.
+    before = now["total"]["disk_read_chunks"]
+    assert same(llm, reference, LONG) >= len(LONG) - CHUNK
+    llm.settle()
+    now = status(llm)
+    assert now["total"]["disk_read_chunks"] == before
+    assert now["leased"] == now["writing"] == 0
+
+
+def test_memory_so_small_that_most_comes_from_disk(open_llm, reference, filled):
+    """A chunk takes 256 kB, so some 60 fit; the prompts have about 80, asked in turn."""
+    llm = start(open_llm, config(filled, max_local_cpu_size=0.016))
+    for asked in [*MANY, *MANY, *MANY[::-1]]:
+        assert same(llm, reference, asked) >= len(asked) - 2 * CHUNK
+    llm.settle()
+    now = status(llm)
+    assert now["total"]["disk_read_chunks"] > now["ready"]
+    assert now["total"]["evicted_chunks"] > 0
+    assert now["leased"] == now["writing"] == 0
+
+
+def test_requests_that_share_a_prefix_on_disk_read_it_once(open_llm, reference, filled):
+    llm = start(open_llm, config(filled))
+    answers = llm.ask(SHARED, TOKENS)
+    for asked, answer in zip(SHARED, answers, strict=True):
+        assert answer.differs_from(reference[tuple(asked)]) == ""
+        assert answer.cached_tokens >= 1024
+    llm.settle()
+    total = status(llm)["total"]
+    assert total["disk_read_chunks"] <= 1024 // CHUNK + 2  # and a tail of the first
+    assert total["load_failures_gone"] == 0
+
+
+def test_a_slow_disk_is_not_waited_for(open_llm, reference, filled):
+    """5 MB/s: a chunk of 256 kB takes 50 ms, computing its 64 tokens far less."""
+    llm = start(open_llm, config(filled, max_disk_bandwidth=5))
+    asked = [prompt(1000 + i, 1200) for i in range(6)]
+    computed = statistics.median(seconds(llm, fresh) for fresh in asked)
+    waits = []
+    for again in [LONG, *MANY]:
+        started = time.monotonic()
+        same(llm, reference, again)
+        waits.append((time.monotonic() - started) / len(again))
+        llm.settle()
+    total = status(llm)["total"]
+    assert total["loads_declined"] + total["loads_abandoned"] >= len(MANY) // 2
+    print(f"\nseconds per prompt token: computed {computed:.6f}, slow disk {statistics.median(waits):.6f}")
+
+
+def seconds(llm: Any, asked: list[int]) -> float:
+    started = time.monotonic()
+    llm.ask_one(asked, TOKENS)
+    return (time.monotonic() - started) / len(asked)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_damage_on_disk_is_computed_again(open_llm, reference, tmp_path, damage):
+    llm = start(open_llm, config(tmp_path))
+    same(llm, reference, LONG)
+    flush(llm)
+    llm.close()
+    for slab in tmp_path.glob("slab-*"):
+        content = bytearray(slab.read_bytes())
+        if damage == "cut":
+            slab.write_bytes(content[: len(content) // 3])
+            continue
+        for at in range(0, len(content), 100_000):
+            content[at] ^= 0x40
+        slab.write_bytes(content)
+    llm = start(open_llm, config(tmp_path))
+    cached = same(llm, reference, LONG)
+    assert cached < len(LONG) - CHUNK
+    now = status(llm)
+    assert now["total"]["disk_corrupt_chunks"] > 0 or damage == "cut"
+    # It was stored again, and is whole.
+    flush(llm)
+    llm.close()
+    llm = start(open_llm, config(tmp_path))
+    assert same(llm, reference, LONG) >= len(LONG) - CHUNK
+
+
+def test_a_folder_that_cannot_be_used_is_told_and_served_without(open_llm, reference, tmp_path):
+    (tmp_path / "volume").write_text("somebody else's")
+    llm = start(open_llm, config(tmp_path))
+    assert same(llm, reference, LONG) == 0
+    assert same(llm, reference, LONG) >= len(LONG) - CHUNK
+    assert status(llm)["disk"] is None
+    assert (tmp_path / "volume").read_text() == "somebody else's"
