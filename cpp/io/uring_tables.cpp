@@ -11,7 +11,7 @@ namespace lmcache::detail {
 namespace {
 
 // 1 TiB of memory. The kernel allows 16384.
-constexpr unsigned kMostParts = 4096;
+constexpr unsigned kMostParts = 8192;
 
 // The kernel refuses a table that is longer than the limit of open files, though it counts none.
 std::uint32_t longest_file_table() {

@@ -82,7 +82,8 @@ class AsyncFileIo {
   // Tells the kernel of memory that requests will use, so that it need not look it up each time.
   // A hint: refused (no privilege, limit), all goes on without it. The memory must outlive the
   // engine, and its pages must stay what they are: the kernel fetches them all now, keeps them, and
-  // would go on using the old ones after a hole was punched or a file cut short.
+  // would go on using the old ones after a hole was punched or a file cut short. Pages that are not
+  // there yet are made, meanwhile no request moves: 0.7 s for 256 MiB, instead of 10 ms.
   void register_memory(std::byte* data, std::uint64_t size_bytes) {
     do_register_memory(data, size_bytes);
   }

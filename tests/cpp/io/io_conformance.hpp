@@ -289,6 +289,27 @@ TYPED_TEST_P(IoConformance, CloseAnswersAll) {
   }
 }
 
+// Each answer begins the next request: only what is cancelled ends that.
+TYPED_TEST_P(IoConformance, CloseEndsAChain) {
+  auto const file = this->open("endless", IoCaching::kBuffered, 0);
+  IoFile const number = this->add(file);
+  std::atomic<int> last{0};
+  std::atomic<int> links{0};
+  std::function<void()> next = [&] {
+    this->engine->submit({{.op = IoOp::kSync, .file = number}},
+                         [&](std::uint32_t, IoAnswer answer) {
+                           last = answer.os_error;
+                           ++links;
+                           links.notify_all();
+                           if (answer.ok()) next();
+                         });
+  };
+  next();
+  links.wait(0);
+  this->io.reset();
+  EXPECT_EQ(last, ECANCELED);
+}
+
 TYPED_TEST_P(IoConformance, FilesAreManyAndTheirNumbersUsedAgain) {
   auto const file = this->open("many", IoCaching::kBuffered, 4096);
   std::vector<IoFile> numbers;
@@ -356,7 +377,7 @@ TYPED_TEST_P(IoConformance, DepthIsRespected) {
 
 REGISTER_TYPED_TEST_SUITE_P(IoConformance, RoundTripsAreBitExact, RegisteredMemoryMakesNoDifference,
                             ManyThreadsSubmit, ReadPastTheEndIsNoData, BadFiles, NothingToMove,
-                            OpenRequestsAreCounted, DoneMaySubmit, CloseAnswersAll,
+                            OpenRequestsAreCounted, DoneMaySubmit, CloseAnswersAll, CloseEndsAChain,
                             FilesAreManyAndTheirNumbersUsedAgain, DepthIsRespected);
 
 }  // namespace lmcache::test

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmcache/io/thread_io.hpp>
 
+#include <latch>
+
 #include "io_failure_conformance.hpp"
 
 namespace lmcache::test {
@@ -37,24 +39,47 @@ TEST(ThreadIo, SaysWhatItIs) {
 TEST(ThreadIo, SlowCallbackHoldsUpNobody) {
   DiskFolder const folder;
   auto const file = must(open_io_file(folder / "slow", {.caching = IoCaching::kBuffered}));
-  auto const io = must(ThreadIo::create({.piece_bytes = 4096, .threads = 2}));
+  // The first takes all the depth, so that the second waits, and its thread sleeps.
+  std::atomic<bool> first{true};
+  auto const io = must(ThreadIo::create(
+      {.depth_bytes = 4096, .threads = 2, .on_result = [&](IoRequest const&, std::int64_t result) {
+         if (first.exchange(false)) std::this_thread::sleep_for(std::chrono::milliseconds{10});
+         return result;
+       }}));
   IoFile const number = must(io->add_file(file.fd.get()));
-  PageMemory const memory{64 * kKiB};
+  PageMemory const memory{4096};
+  IoRequest const write{
+      .op = IoOp::kWrite, .file = number, .data = memory.data(), .size_bytes = memory.size_bytes()};
   std::atomic<bool> go{false};
   Answers held{1};
-  io->submit({{.op = IoOp::kSync, .file = number}}, [&](std::uint32_t request, IoAnswer answer) {
+  Answers second{1};
+  io->submit({write}, [&](std::uint32_t request, IoAnswer answer) {
     go.wait(false);
     held.callback()(request, answer);
   });
-  auto const errors = run(*io, {{.op = IoOp::kWrite,
-                                 .file = number,
-                                 .data = memory.data(),
-                                 .size_bytes = memory.size_bytes()}});
-  EXPECT_EQ(errors.front(), 0);
+  io->submit({write}, second.callback());
+  second.wait();
+  EXPECT_EQ(second.error(0), 0);
   EXPECT_EQ(held.count(), 0U);
   go = true;
   go.notify_all();
   held.wait();
+}
+
+TEST(ThreadIo, RequestsOfOneBatchGoSideBySide) {
+  DiskFolder const folder;
+  auto const file = must(open_io_file(folder / "both", {.caching = IoCaching::kBuffered}));
+  std::latch both{2};
+  auto const io =
+      must(ThreadIo::create({.threads = 2, .on_result = [&](IoRequest const&, std::int64_t result) {
+                               both.arrive_and_wait();
+                               return result;
+                             }}));
+  IoFile const number = must(io->add_file(file.fd.get()));
+  // For both threads to fall asleep, of which the batch wakes one; that one has to wake the other.
+  std::this_thread::sleep_for(std::chrono::milliseconds{10});
+  EXPECT_EQ(run(*io, std::vector<IoRequest>(2, {.op = IoOp::kSync, .file = number})),
+            (std::vector{0, 0}));
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmcache/io/uring_io.hpp>
 
+#include <fcntl.h>
+#include <poll.h>
+
 #include <lmcache/io/io_engine.hpp>
 
 #include "io_failure_conformance.hpp"
@@ -119,6 +122,22 @@ TEST(UringIo, GoesOnWithoutMemoryThatTheKernelDoesNotTake) {
   EXPECT_FALSE(io->traits().registered_buffers);
 }
 
+// The kernel's table holds a file open: it must let go of it, and not only when the engine goes.
+TEST(UringIo, LetsGoOfARemovedFile) {
+  if (auto const why = uring_refusal(); !why.empty()) GTEST_SKIP() << why;
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  UniqueFd const reader{ends[0]};
+  UniqueFd writer{ends[1]};
+  auto const io = make_engine({}, true);
+  IoFile const number = must(io->add_file(writer.get()));
+  EXPECT_EQ(run(*io, {{.op = IoOp::kSync, .file = number}}), std::vector{EINVAL});  // of a pipe
+  io->remove_file(number);
+  writer.reset();
+  pollfd closed{.fd = reader.get(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(::poll(&closed, 1, 10'000), 1);
+}
+
 // The descriptors are ours to close as soon as the engine is gone.
 TEST(UringIo, LeavesNoFileBehind) {
   if (auto const why = uring_refusal(); !why.empty()) GTEST_SKIP() << why;
@@ -128,7 +147,7 @@ TEST(UringIo, LeavesNoFileBehind) {
   UniqueFd writer{ends[1]};
   auto io = make_engine({}, true);
   IoFile const number = must(io->add_file(writer.get()));
-  EXPECT_EQ(run(*io, {{.op = IoOp::kSync, .file = number}}), std::vector{EINVAL});  // of a pipe
+  EXPECT_EQ(run(*io, {{.op = IoOp::kSync, .file = number}}), std::vector{EINVAL});
   writer.reset();
   io.reset();
   char byte = 0;
