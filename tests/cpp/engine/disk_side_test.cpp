@@ -6,10 +6,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "engine/shared_scene.hpp"
 #include "support/disk_engine_scene.hpp"
 #include "support/log_lines.hpp"
 
@@ -50,9 +52,8 @@ TEST(DiskSide, ANewTokenAfterARestartIsComputedAndTheRestFetched) {
 }
 
 TEST(DiskSide, WhatIsUsedInMemoryStaysOnDisk) {
-  DiskEngineScene disk{{.options = {.capacity_bytes = 16u << 20,
-                                    .copy_threads = 1,
-                                    .disk_bytes = 4u << 20}}};
+  DiskEngineScene disk{
+      {.options = {.capacity_bytes = 16u << 20, .copy_threads = 1, .disk_bytes = 4u << 20}}};
   auto const kept = simple_prompt(1, 96);
   disk->serve(kept);
   ASSERT_TRUE(disk.drain());
@@ -76,11 +77,10 @@ TEST(DiskSide, RemembersHowLongComputingTakes) {
   disk->serve(simple_prompt(1, 96));
   ASSERT_TRUE(disk.drain());
   disk.restart();
-  auto const volume =
-      must(DiskTier::open({.volume = {.folders = disk.shape().options.disk_folders,
-                                      .purpose = VolumeOptions::Purpose::kLook,
-                                      .memory_folder = disk.folder.path()}},
-                          SystemClock{}, {}));
+  auto const volume = must(DiskTier::open({.volume = {.folders = disk.shape().options.disk_folders,
+                                                      .purpose = VolumeOptions::Purpose::kLook,
+                                                      .memory_folder = disk.folder.path()}},
+                                          SystemClock{}, {}));
   ASSERT_EQ(volume->models().size(), 1u);
   EXPECT_EQ(volume->models()[0].prefill_ps_per_token, 2'000'000'000u);
 }
@@ -92,7 +92,7 @@ TEST(DiskSide, AFasterModelComputesInstead) {
   ASSERT_TRUE(disk.drain());
   disk.restart();
   ASSERT_EQ(disk.fetch(prompt.first(32)), 32u);  // now the disk's speed is known
-  disk->engine->count_prefill(1'000'000'000, 1000);
+  disk->engine->count_prefill(1'000'000, 1000);
   EXPECT_EQ(disk.fetch(prompt), 32u);
   EXPECT_EQ(disk.counters().loads_declined, 1u);
 }
@@ -119,7 +119,8 @@ TEST(DiskSide, AFolderThatCannotBeUsedIsToldAndTheEngineGoesOn) {
   disk.open(log.hook());
   EXPECT_FALSE(disk->engine->has_disk());
   ASSERT_EQ(log.lines().size(), 1u);
-  EXPECT_NE(log.lines()[0].find("going on without the disk tier"), std::string::npos) << log.lines()[0];
+  EXPECT_NE(log.lines()[0].find("going on without the disk tier"), std::string::npos)
+      << log.lines()[0];
   auto const prompt = simple_prompt(1, 96);
   EXPECT_EQ(disk->serve(prompt).stored_chunks, 3u);
   EXPECT_EQ(disk.fetch(prompt), 96u);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 
 #include <lmcache/base/clock.hpp>
@@ -18,6 +19,8 @@ class ManualClock final : public Clock {
     unix_seconds_ += seconds;
     monotonic_ns_ += seconds * 1'000'000'000;
   }
+
+  void advance(std::chrono::nanoseconds by) { monotonic_ns_ += by.count(); }
 
   [[nodiscard]] std::int64_t monotonic_ns() const override { return monotonic_ns_; }
   [[nodiscard]] std::int64_t unix_seconds() const override { return unix_seconds_; }
