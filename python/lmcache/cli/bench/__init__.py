@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import typer
 
+from lmcache.cli.bench.disk import disk
 from lmcache.cli.bench.lookup import lookup
 from lmcache.cli.bench.memory import memory
 from lmcache.cli.bench.vllm import vllm
@@ -16,6 +17,7 @@ app = typer.Typer(
 )
 app.command()(memory)
 app.command()(lookup)
+app.command()(disk)
 app.command()(vllm)
 
 __all__ = ["app"]
