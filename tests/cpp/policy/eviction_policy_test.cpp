@@ -156,6 +156,19 @@ TEST(EvictionPolicy, ARefusedOneComesAgainAfterAllOthers) {
   }
 }
 
+TEST(EvictionPolicy, TheChoicesAfterTheFirstComeInOrder) {
+  for (auto const kind : {EvictionKind::kLru, EvictionKind::kFifo, EvictionKind::kMru}) {
+    Candidates c{kind, 5};
+    c.store(5);
+    c.hit(1);
+    Indices choices;
+    for (auto at = c.policy->victim(c.list); at != kNoNode; at = c.policy->next_victim(at)) {
+      choices.push_back(at);
+    }
+    EXPECT_EQ(choices, c.evict_all());
+  }
+}
+
 TEST(EvictionPolicy, TheOnlyOneStaysWhenRefused) {
   for (auto const kind : {EvictionKind::kLru, EvictionKind::kFifo, EvictionKind::kMru}) {
     Candidates c{kind, 1};

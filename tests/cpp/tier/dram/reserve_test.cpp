@@ -126,7 +126,7 @@ TEST(Reserve, TailsTakeAnEighthAQuarterAHalfOrAWholeSlot) {
     return scene.state().class_of(scene.state().index.at(refs[0][0].index)).slot_bytes;
   };
   auto const bytes = [](std::uint64_t tokens) {
-    return SlotAllocator::slot_bytes(tokens * (64 + 4) + 4);
+    return SlotAllocator::slot_bytes(record_bytes(tokens * 64, tokens));
   };
   EXPECT_EQ(slot_of(1), bytes(16));
   EXPECT_EQ(slot_of(16), bytes(16));

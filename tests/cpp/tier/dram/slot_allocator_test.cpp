@@ -169,6 +169,48 @@ TEST(SlotAllocator, WhatIsLeasedIsPassedOver) {
   EXPECT_TRUE(segment_is_sound(scene.state()));
 }
 
+// What a tier below holds is not lost, so it goes before what is used longer ago.
+TEST(SlotAllocator, WhatLiesOnDiskTooGoesFirst) {
+  TierScene scene{shape_of(1)};
+  std::vector<ChunkRef> refs;
+  for (std::uint64_t seed = 0; seed < kSlotsPerExtent; ++seed) {
+    auto const reserved = scene.reserve(prompt_of(seed, kChunk));
+    scene.publish(prompt_of(seed, kChunk), reserved);
+    refs.push_back(reserved[0][0]);
+  }
+  scene.tier().note_on_disk(refs[2]);
+  scene.tier().note_on_disk(refs[4]);
+  EXPECT_EQ(scene.store(prompt_of(100, kChunk)), 1u);
+  EXPECT_FALSE(scene.tier().is_ready(refs[0])) << "without a disk tier nothing is preferred";
+  scene.state().space.disk_directory[0] = '/';
+  ASSERT_TRUE(scene.tier().begin_read(refs[2]));
+  EXPECT_EQ(scene.store(prompt_of(101, kChunk)), 1u);
+  EXPECT_FALSE(scene.tier().is_ready(refs[4])) << "the one below 4 is leased";
+  EXPECT_EQ(scene.store(prompt_of(102, kChunk)), 1u);
+  EXPECT_FALSE(scene.tier().is_ready(refs[1])) << "no other lies below: by time of use";
+  EXPECT_TRUE(scene.tier().is_ready(refs[2]));
+  scene.tier().release(std::span{refs}.subspan(2, 1));
+  EXPECT_TRUE(segment_is_sound(scene.state()));
+}
+
+TEST(SlotAllocator, OnlyTheFirst16ChoicesAreAskedWhetherTheyLieOnDisk) {
+  TierScene scene{shape_of(3)};
+  std::vector<ChunkRef> refs;
+  for (std::uint64_t seed = 0; seed < 3 * kSlotsPerExtent; ++seed) {
+    auto const reserved = scene.reserve(prompt_of(seed, kChunk));
+    scene.publish(prompt_of(seed, kChunk), reserved);
+    refs.push_back(reserved[0][0]);
+  }
+  scene.state().space.disk_directory[0] = '/';
+  scene.tier().note_on_disk(refs[16]);
+  EXPECT_EQ(scene.store(prompt_of(100, kChunk)), 1u);
+  EXPECT_TRUE(scene.tier().is_ready(refs[16]));
+  EXPECT_FALSE(scene.tier().is_ready(refs[0]));
+  EXPECT_EQ(scene.store(prompt_of(101, kChunk)), 1u);
+  EXPECT_FALSE(scene.tier().is_ready(refs[16])) << "by now one of the first 16";
+  EXPECT_TRUE(scene.tier().is_ready(refs[1]));
+}
+
 TEST(SlotAllocator, FirstInFirstOutForgetsUses) {
   TierScene scene{shape_of(1, EvictionKind::kFifo)};
   for (std::uint64_t seed = 0; seed < kSlotsPerExtent; ++seed) scene.store(prompt_of(seed, kChunk));
