@@ -48,9 +48,13 @@ class Rebuild {
   void bind(std::uint32_t index) {
     auto& entry = state_.entries[index];
     if (entry.state == DiskState::kNoSlot) return unbind(index);
-    if (entry.state == DiskState::kDropped) return;  // its writer, or who buries it, unbinds it
     auto& slab = state_.slabs[entry.slab];
     if (slab.state == SlabState::kNone) return unbind(index);
+    if (entry.state == DiskState::kDropped) {
+      // Its writer, or who buries it, unbinds it.
+      if (slab.state == SlabState::kPreparing) return;
+      entry.state = DiskState::kFree;  // died before the slab was taken
+    }
     entry.slab_next = std::exchange(slab.first_entry, index);
     slab.bound =
         std::max(slab.bound, static_cast<std::uint32_t>(entry.offset / slab.slot_bytes) + 1);

@@ -44,6 +44,16 @@ void DirectoryState::unlink(std::uint32_t index) const noexcept {
   if (*at == index) *at = entries[index].hash_next;
 }
 
+void DirectoryState::retire_entry(std::uint32_t index) const noexcept {
+  auto& entry = entries[index];
+  entry.writer = static_cast<std::uint8_t>(process);
+  std::atomic_signal_fence(std::memory_order_release);
+  entry.state = DiskState::kWriting;
+  recency.remove(class_of(entry).used, index);
+  space.used_bytes.fetch_sub(entry.payload_bytes, std::memory_order_relaxed);
+  space.chunks.fetch_sub(1, std::memory_order_relaxed);
+}
+
 void DirectoryState::free_entry(std::uint32_t index) const noexcept {
   auto& entry = entries[index];
   auto& disk_class = class_of(entry);

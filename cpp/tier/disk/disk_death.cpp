@@ -18,22 +18,29 @@ void DiskDirectory::reclaim(std::uint32_t process, SlabTask& orphans) {
     entry.readers &= ~bit;
     // Its record on disk was freed before the slot was touched.
     if (entry.state == DiskState::kWriting && entry.writer == process) state_.free_entry(index);
-    if (entry.state == DiskState::kDropped && entry.writer == process)
+    if (entry.state == DiskState::kDropped && entry.writer == process) {
+      entry.writer = static_cast<std::uint8_t>(state_.process);
       orphans.dropped.push_back(index);
+    }
   }
   for (std::uint32_t slab = 0; slab < space.slab_limit; ++slab) {
     auto& record = state_.slabs[slab];
     if (record.state != SlabState::kPreparing || record.owner != process) continue;
-    space.slab_bytes -= record.size_bytes;
-    record.size_bytes = 0;
     record.owner = static_cast<std::uint8_t>(state_.process);
     orphans.emptied.push_back({.slab = slab, .folder = record.folder});
   }
   state_.processes.release(process);
 }
 
+bool DiskDirectory::others_live() const noexcept {
+  for (std::uint32_t process = 0; process < kMaxProcesses; ++process) {
+    if (state_.processes.alive(process)) return true;
+  }
+  return false;
+}
+
 SlabTask DiskDirectory::reap() {
-  SlabTask orphans;
+  SlabTask orphans = std::exchange(orphans_, {});
   for (std::uint32_t process = 0; process < kMaxProcesses; ++process) {
     if (process == state_.process || !state_.processes.attached(process) ||
         state_.processes.alive(process)) {

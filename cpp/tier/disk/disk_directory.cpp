@@ -34,11 +34,10 @@ Result<std::unique_ptr<DiskDirectory>> DiskDirectory::join(std::unique_ptr<Segme
   auto claimed = state.processes.claim(claim);
   if (!claimed) {
     for (std::uint32_t process = 0; process < kMaxProcesses; ++process) {
-      if (state.processes.attached(process) && !state.processes.alive(process)) {
-        SlabTask left_behind;  // their numbers are used again, which cuts the files
-        directory->reclaim(process, left_behind);
-        directory->release_emptied(left_behind);
-      }
+      if (!state.processes.attached(process) || state.processes.alive(process)) continue;
+      state.process = process;  // who takes over what was its
+      directory->reclaim(process, directory->orphans_);
+      break;
     }
     claimed = state.processes.claim(claim);
   }
@@ -56,15 +55,10 @@ DiskDirectory::~DiskDirectory() {
     state_.processes.record(state_.process).pid = 0;
     return;
   }
-  SlabTask left_behind;
+  SlabTask left_behind;  // nothing, or all of it: whoever comes next reads the files anew
   reclaim(state_.process, left_behind);
-  for (std::uint32_t process = 0; process < kMaxProcesses; ++process) {
-    if (state_.processes.attached(process) && !state_.processes.alive(process)) {
-      reclaim(process, left_behind);
-    }
-  }
-  release_emptied(left_behind);
-  if (state_.processes.attached_count() != 0) return;
+  // What the dead hold is taken back by those who live and can remove files.
+  if (others_live()) return;
   state_.segment.header().closed.store(1);
   state_.segment.unlink();
 }
@@ -167,7 +161,8 @@ bool DiskDirectory::remove(DiskPlace const& place) {
     if (held->second != 1) return false;
     reading_.erase(held);  // the caller's own lease
   }
-  state_.free_entry(place.record);
+  state_.entries[place.record].readers &= ~state_.own_bit();
+  state_.retire_entry(place.record);
   return true;
 }
 
@@ -202,8 +197,8 @@ void DiskDirectory::abandon(DiskPlace const& place) {
   if (state_.entries[place.record].state == DiskState::kWriting) state_.free_entry(place.record);
 }
 
-std::vector<std::uint32_t> DiskDirectory::clear() {
-  std::vector<std::uint32_t> freed;
+std::vector<DiskPlace> DiskDirectory::clear() {
+  std::vector<DiskPlace> freed;
   // In batches, so that nobody else waits for the lock for long.
   constexpr std::uint32_t kBatch = 4096;
   for (std::uint32_t first = 0; first < state_.space.entry_limit; first += kBatch) {
@@ -213,8 +208,8 @@ std::vector<std::uint32_t> DiskDirectory::clear() {
     for (std::uint32_t index = first; index < end; ++index) {
       auto const& entry = state_.entries[index];
       if (entry.state != DiskState::kReady || entry.readers != 0) continue;
-      state_.free_entry(index);
-      freed.push_back(index);
+      freed.push_back(place_of(index));
+      state_.retire_entry(index);
     }
   }
   return freed;

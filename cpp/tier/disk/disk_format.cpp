@@ -57,16 +57,22 @@ void seal(VolumeHeader& header) noexcept {
 }
 
 Result<VolumeHeader> parse_volume_header(std::span<std::byte const> bytes) {
-  VolumeHeader header;
+  VolumeHeader header{};
+  std::memcpy(&header, bytes.data(), std::min(bytes.size(), sizeof header));
+  if (std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{}; })) {
+    return Error{ErrorCode::kCorrupted, "it is empty"};
+  }
+  if (header.magic != kVolumeMagic) {
+    return Error{ErrorCode::kInvalidArgument, "it is no file of ours"};
+  }
   if (bytes.size() < sizeof header) return Error{ErrorCode::kCorrupted, "it is cut short"};
-  std::memcpy(&header, bytes.data(), sizeof header);
-  if (header.magic != kVolumeMagic) return Error{ErrorCode::kCorrupted, "it is no file of ours"};
   if (header.format_version != kDiskFormatVersion) {
     return Error{ErrorCode::kInvalidArgument,
                  "it has format version " + std::to_string(header.format_version) +
                      ", this build reads " + std::to_string(kDiskFormatVersion)};
   }
-  if (header.crc != crc_without(header, &VolumeHeader::crc) || header.folder >= kMaxFolders) {
+  if (header.crc != crc_without(header, &VolumeHeader::crc) || header.folder >= kMaxFolders ||
+      header.folders > kMaxFolders) {
     return Error{ErrorCode::kCorrupted, "it is damaged"};
   }
   header.host.back() = 0;

@@ -37,7 +37,13 @@ Result<DiskDirectory::Allocation> DiskDirectory::allocate(ChunkKey const& key,
   LMC_TRY_ASSIGN(auto const id, state_.class_for(slot_bytes));
   auto& disk_class = space.classes[id];
   WriteGrant grant;
-  auto index = free_slot(id);
+  auto index = slot_in(disk_class, disk_class.next_folder);
+  if (!index && entries_left() && slab_bytes_for(slot_bytes, {}) != 0) {
+    SlabTask task;
+    start_slab(id, task);
+    if (task.slab != kNoSlab) return Allocation{std::move(task)};
+  }
+  if (!index) index = slot_anywhere(id);
   if (!index) {
     if (auto task = plan_slab(id)) return Allocation{std::move(*task)};
     index = evict(disk_class);
@@ -60,26 +66,44 @@ Result<DiskDirectory::Allocation> DiskDirectory::allocate(ChunkKey const& key,
   return Allocation{std::move(grant)};
 }
 
-// In no list when it is returned.
-std::optional<std::uint32_t> DiskDirectory::free_slot(std::uint16_t id) {
-  auto& space = state_.space;
-  auto& disk_class = space.classes[id];
+// In no list when it is returned. In turn, so that neighbours in a prompt are read from different
+// drives.
+std::optional<std::uint32_t> DiskDirectory::slot_in(DiskClass& disk_class, std::uint32_t folder) {
   if (std::uint32_t const entry = disk_class.free.back; entry != kNoNode) {
     state_.recency.remove(disk_class.free, entry);
     return entry;
   }
-  // In turn, so that neighbours in a prompt are read from different drives.
-  for (std::uint32_t tried = 0; tried < space.folder_count; ++tried) {
-    std::uint32_t const folder = (disk_class.next_folder + tried) % space.folder_count;
-    std::uint32_t const slab = disk_class.open_slab[folder];
-    if (slab == kNoSlab) continue;
-    if (auto const entry = bump(slab)) {
-      disk_class.next_folder = (folder + 1) % space.folder_count;
-      return entry;
-    }
-    disk_class.open_slab[folder] = kNoSlab;
+  std::uint32_t& slab = disk_class.open_slab[folder];
+  if (slab == kNoSlab) return std::nullopt;
+  auto const entry = bump(slab);
+  if (entry) {
+    disk_class.next_folder = (folder + 1) % state_.space.folder_count;
+  } else {
+    slab = kNoSlab;
   }
-  return std::nullopt;
+  return entry;
+}
+
+std::optional<std::uint32_t> DiskDirectory::slot_anywhere(std::uint16_t id) {
+  auto& disk_class = state_.space.classes[id];
+  for (std::uint32_t folder = 0; folder < state_.space.folder_count; ++folder) {
+    if (auto const entry = slot_in(disk_class, folder)) return entry;
+  }
+  // Two processes may have made a slab each, and only the later became the open one.
+  std::uint32_t const slab = unfilled_slab(id);
+  if (slab == kNoSlab) return std::nullopt;
+  std::uint32_t const folder = state_.slabs[slab].folder;
+  disk_class.open_slab[folder] = slab;
+  return slot_in(disk_class, folder);
+}
+
+std::uint32_t DiskDirectory::unfilled_slab(std::uint16_t id) const noexcept {
+  for (std::uint32_t slab = 0; slab < state_.space.slab_limit; ++slab) {
+    auto const& record = state_.slabs[slab];
+    bool const ours = record.state == SlabState::kReady && record.disk_class == id;
+    if (ours && record.bound < record.slots) return slab;
+  }
+  return kNoSlab;
 }
 
 std::optional<std::uint32_t> DiskDirectory::bump(std::uint32_t slab_number) {
@@ -131,9 +155,10 @@ std::optional<std::uint32_t> DiskDirectory::evict(DiskClass& disk_class) {
   return std::nullopt;
 }
 
-std::uint64_t DiskDirectory::slab_bytes_for(std::uint64_t slot_bytes) const {
+std::uint64_t DiskDirectory::slab_bytes_for(std::uint64_t slot_bytes, SlabTask const& task) const {
   auto const& space = state_.space;
-  std::uint64_t const taken = space.fixed_bytes + space.slab_bytes;
+  std::uint64_t taken = space.fixed_bytes + space.slab_bytes;
+  for (auto const& emptied : task.emptied) taken -= state_.slabs[emptied.slab].size_bytes;
   std::uint64_t const room = space.limit_bytes - std::min(space.limit_bytes, taken);
   std::uint64_t const target = std::max(space.slab_target_bytes, slot_bytes);
   return std::min(room, target) / slot_bytes * slot_bytes;
@@ -141,8 +166,10 @@ std::uint64_t DiskDirectory::slab_bytes_for(std::uint64_t slot_bytes) const {
 
 std::optional<SlabTask> DiskDirectory::plan_slab(std::uint16_t id) {
   auto const& disk_class = state_.space.classes[id];
-  auto const room = [&] { return entries_left() && slab_bytes_for(disk_class.slot_bytes) != 0; };
   SlabTask task;
+  auto const room = [&] {
+    return entries_left() && slab_bytes_for(disk_class.slot_bytes, task) != 0;
+  };
   // Several small slabs of another size may be needed for one of ours.
   while (!room()) {
     auto const slab = slab_to_take(id);
@@ -224,25 +251,42 @@ void DiskDirectory::empty_slab(std::uint32_t slab_number, SlabTask& task) {
   slab.first_entry = kNoRecord;
   // Nobody may make it anew before its file was cut.
   slab.owner = static_cast<std::uint8_t>(state_.process);
+  std::atomic_signal_fence(std::memory_order_release);
   slab.state = SlabState::kPreparing;
-  state_.space.slab_bytes -= std::exchange(slab.size_bytes, 0);
   task.emptied.push_back({.slab = slab_number, .folder = slab.folder});
+}
+
+// The number of a new slab, in that folder if possible. One that was used stays in its folder: its
+// file may still be there.
+std::uint32_t DiskDirectory::slab_number(std::uint32_t folder) const noexcept {
+  auto const& space = state_.space;
+  std::uint32_t other = kMaxSlabs;
+  for (std::uint32_t number = 0; number < space.slab_limit; ++number) {
+    if (state_.slabs[number].state != SlabState::kNone) continue;
+    if (state_.slabs[number].folder == folder) return number;
+    other = std::min(other, number);
+  }
+  return space.slab_limit < kMaxSlabs ? space.slab_limit : other;
 }
 
 void DiskDirectory::start_slab(std::uint16_t id, SlabTask& task) {
   auto& space = state_.space;
   auto& disk_class = space.classes[id];
-  std::uint64_t const size_bytes = slab_bytes_for(disk_class.slot_bytes);
+  std::uint64_t const size_bytes = slab_bytes_for(disk_class.slot_bytes, task);
   if (size_bytes == 0) return;
-  std::uint32_t number = 0;
-  while (number < space.slab_limit && state_.slabs[number].state != SlabState::kNone) ++number;
+  std::uint32_t const number = slab_number(disk_class.next_folder);
   if (number == kMaxSlabs) return;
-  auto& slab = state_.slabs[number];
-  // One whose file lies somewhere stays in its folder.
-  if (number == space.slab_limit) {
-    slab.folder = static_cast<std::uint8_t>(number % space.folder_count);
-    slab.incarnation = 0;
+  // Room passes from the emptied slabs to this one, so that their sum is never above the limit.
+  std::uint64_t wanted = size_bytes;
+  for (auto const& emptied : task.emptied) {
+    auto& old = state_.slabs[emptied.slab];
+    std::uint64_t const part = std::min(old.size_bytes, wanted);
+    old.size_bytes -= part;
+    wanted -= part;
+    space.slab_bytes -= part;
   }
+  auto& slab = state_.slabs[number];
+  if (number == space.slab_limit) slab.folder = static_cast<std::uint8_t>(disk_class.next_folder);
   slab.size_bytes = size_bytes;
   slab.slot_bytes = disk_class.slot_bytes;
   slab.slots = static_cast<std::uint32_t>(size_bytes / disk_class.slot_bytes);
@@ -267,7 +311,11 @@ void DiskDirectory::release_emptied(SlabTask const& task) {
     state_.entries[index].state = DiskState::kNoSlot;
     state_.recency.push_front(state_.space.unbound, index);
   }
-  for (auto const& emptied : task.emptied) state_.slabs[emptied.slab].state = SlabState::kNone;
+  for (auto const& emptied : task.emptied) {
+    auto& slab = state_.slabs[emptied.slab];
+    slab.state = SlabState::kNone;
+    state_.space.slab_bytes -= std::exchange(slab.size_bytes, 0);
+  }
 }
 
 void DiskDirectory::finish_slab(SlabTask const& task, SlabOutcome outcome) {
@@ -283,9 +331,9 @@ void DiskDirectory::finish_slab(SlabTask const& task, SlabOutcome outcome) {
     return;
   }
   slab.state = SlabState::kNone;
-  space.slab_bytes -= slab.size_bytes;
-  // What there is must do: no more is asked of the file system.
-  space.limit_bytes = space.fixed_bytes + space.slab_bytes;
+  space.slab_bytes -= std::exchange(slab.size_bytes, 0);
+  // What there is must do.
+  if (outcome == SlabOutcome::kNoSpace) space.limit_bytes = space.fixed_bytes + space.slab_bytes;
 }
 
 }  // namespace lmcache

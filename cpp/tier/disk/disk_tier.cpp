@@ -88,8 +88,17 @@ DiskTier::~DiskTier() {
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
-  // Reads that are under way hold slots and leases.
-  while (io_->open_requests() != 0) std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  stop_io();
+}
+
+// Reads that are under way hold slots and leases, and so do writes that the thread gave up.
+void DiskTier::stop_io() {
+  while (io_->open_requests() != 0 && clock_.monotonic_ns() < give_up_ns_) {
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  }
+  slabs_.forget_io();
+  io_.reset();  // answers the rest
+  commit(std::exchange(written_, {}));
 }
 
 void DiskTier::find(std::span<ChunkKey const> keys, std::span<std::optional<DiskPlace>> out) {
@@ -127,8 +136,12 @@ void DiskTier::read(std::vector<DiskRead> reads, ReadDone done) {
     auto const& item = batch->items[i];
     reads_.begin(item.size_bytes);
     auto const slab = slabs_.get(item.place);
-    if (!slab || item.size_bytes > item.read.slot_bytes) {
-      finish_read(*batch, i, slab ? EMSGSIZE : slab.error().os_error());
+    if (!slab) {
+      finish_read(*batch, i, slab.error().os_error() != 0 ? slab.error().os_error() : EMFILE);
+      continue;
+    }
+    if (item.size_bytes > item.read.slot_bytes) {
+      finish_read(*batch, i, EMSGSIZE);
       continue;
     }
     items.push_back(i);
@@ -180,24 +193,24 @@ void DiskTier::finish_read(ReadBatch& batch, std::uint32_t number, int os_error)
     volume_.directory->record_speed(&DirectorySpace::read_bytes_per_s, speed->bytes_per_s);
   }
   if (outcome == DiskOutcome::kCorrupt && volume_.directory->remove(item.place)) {
-    free_on_disk(item.place.record);
+    free_on_disk(item.place);
   } else {
     volume_.directory->end_read(item.place);
   }
   batch.done(item.number, outcome);
 }
 
-void DiskTier::free_on_disk(std::uint32_t record) {
+void DiskTier::free_on_disk(DiskPlace const& place) {
   {
     std::lock_guard const lock{mutex_};
-    to_free_.push_back(record);
+    to_free_.push_back(place);
   }
   changed_.notify_all();
 }
 
 std::uint64_t DiskTier::clear() {
   auto const freed = volume_.directory->clear();
-  for (std::uint32_t const record : freed) free_on_disk(record);
+  for (auto const& place : freed) free_on_disk(place);
   return freed.size();
 }
 
@@ -213,6 +226,7 @@ DiskStatus DiskTier::status() {
 }
 
 void DiskTier::describe_model(ModelRecord const& record) {
+  std::lock_guard const one{setup_mutex_};
   auto& folder = volume_.files.folders().front();
   if (!folder.lock_setup(std::chrono::seconds{1})) return;
   auto wanted = record;

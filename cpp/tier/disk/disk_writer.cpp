@@ -60,20 +60,25 @@ bool DiskTier::drain(std::chrono::milliseconds timeout) {
 }
 
 void DiskTier::run() {
+  auto const tick = std::clamp(options_.checkpoint_every, std::chrono::milliseconds{1}, kTick);
   std::unique_lock lock{mutex_};
   auto house_at = clock_.monotonic_ns();
   for (;;) {
-    changed_.wait_for(lock, kTick, [this] {
+    changed_.wait_for(lock, tick, [this] {
       return !inbox_.empty() || !written_.empty() || !to_free_.empty() ||
              (stop_ && open_writes_ == 0);
     });
     if (stop_ && open_writes_ == 0 && to_free_.empty()) break;
     bool const late = stop_ && clock_.monotonic_ns() > give_up_ns_;
+    if (late && inbox_.empty() && to_free_.empty()) break;  // the rest: stop_io()
     auto inbox = std::exchange(inbox_, {});
     auto written = std::exchange(written_, {});
     auto const to_free = to_free_;
     lock.unlock();
-    for (std::uint32_t const record : to_free) (void)volume_.files.free_record(record);
+    for (auto const& place : to_free) {
+      (void)volume_.files.free_record(place.record);
+      volume_.directory->abandon(place);
+    }
     if (!written.empty()) commit(std::move(written));
     if (late) {
       for (auto& write : inbox) answer(write, DiskOutcome::kClosed);
@@ -81,7 +86,7 @@ void DiskTier::run() {
       begin_writes(std::move(inbox));
     }
     if (auto const now = clock_.monotonic_ns(); now >= house_at) {
-      house_at = now + std::chrono::nanoseconds{kTick}.count();
+      house_at = now + std::chrono::nanoseconds{tick}.count();
       keep_house();
     }
     lock.lock();
@@ -90,7 +95,13 @@ void DiskTier::run() {
     if (!to_free.empty()) changed_.notify_all();
   }
   lock.unlock();
+  keep_house();
   checkpoint();
+}
+
+void DiskTier::note_write_error(std::string const& what) {
+  if (!write_errors_.failed()) return;
+  lmcache::log(log_, LogLevel::kWarning, "disk cache: " + what + "; writes pause for a minute");
 }
 
 void DiskTier::answer(Write& write, DiskOutcome outcome) {
@@ -113,10 +124,7 @@ void DiskTier::begin_writes(std::deque<Write> writes) {
     auto const slab = slabs_.get(write.place);
     if (!slab) {
       volume_.directory->abandon(write.place);
-      if (write_errors_.failed()) {
-        lmcache::log(log_, LogLevel::kWarning,
-                     "disk cache: " + slab.error().message() + "; writes pause for a minute");
-      }
+      note_write_error(slab.error().message());
       answer(write, DiskOutcome::kIoError);
       continue;
     }
@@ -162,6 +170,9 @@ std::optional<DiskOutcome> DiskTier::prepare(Write& write) {
       case ErrorCode::kOutOfMemory:
       case ErrorCode::kInvalidArgument:
         return DiskOutcome::kNoSpace;
+      case ErrorCode::kIo:
+        note_write_error(grant.error().message());
+        return DiskOutcome::kIoError;
       default:
         return DiskOutcome::kIoError;
     }
@@ -171,10 +182,7 @@ std::optional<DiskOutcome> DiskTier::prepare(Write& write) {
   if (grant.value().evicted && on_evicted_) on_evicted_(*grant.value().evicted);
   if (auto const freed = volume_.files.free_record(write.place.record); !freed) {
     volume_.directory->abandon(write.place);
-    if (write_errors_.failed()) {
-      lmcache::log(log_, LogLevel::kWarning,
-                   "disk cache: " + freed.error().message() + "; writes pause for a minute");
-    }
+    note_write_error(freed.error().message());
     return DiskOutcome::kIoError;
   }
   seal_record({write.item.slot, whole}, write.place.sequence);
@@ -186,12 +194,13 @@ Result<WriteGrant> DiskTier::room_for(Write const& write) {
     LMC_TRY_ASSIGN(auto allocation, volume_.directory->allocate(
                                         write.item.key, disk_slot_bytes(write.item.slot_bytes)));
     if (auto* const grant = std::get_if<WriteGrant>(&allocation)) return std::move(*grant);
-    make_slab(std::get<SlabTask>(allocation));
+    LMC_TRY(make_slab(std::get<SlabTask>(allocation)));
   }
   return Error{ErrorCode::kOutOfMemory, "no slab could be made"};
 }
 
-void DiskTier::make_slab(SlabTask const& task) {
+// An error: nothing that a smaller limit would mend.
+Result<void> DiskTier::make_slab(SlabTask const& task) {
   if (on_evicted_) {
     for (auto const& key : task.evicted) on_evicted_(key);
   }
@@ -199,19 +208,22 @@ void DiskTier::make_slab(SlabTask const& task) {
   for (auto const& emptied : task.emptied) {
     volume_.files.remove_slab(emptied.folder, emptied.slab);
   }
-  auto outcome = DiskDirectory::SlabOutcome::kMade;
-  if (task.slab != kNoSlab) {
-    auto const made = volume_.files.make_slab(task.folder, task.slab, task.size_bytes);
-    if (!made) {
-      outcome = DiskDirectory::SlabOutcome::kNoSpace;
-      if (!said_full_.exchange(true)) {
-        lmcache::log(
-            log_, LogLevel::kWarning,
-            "disk cache: " + made.error().message() + "; it goes on with the room that it has");
-      }
-    }
+  using Outcome = DiskDirectory::SlabOutcome;
+  auto made = task.slab == kNoSlab
+                  ? Result<void>{}
+                  : volume_.files.make_slab(task.folder, task.slab, task.size_bytes);
+  bool const full =
+      !made && (made.error().os_error() == ENOSPC || made.error().os_error() == EDQUOT);
+  volume_.directory->finish_slab(task, made   ? Outcome::kMade
+                                       : full ? Outcome::kNoSpace
+                                              : Outcome::kFailed);
+  if (full && !said_full_.exchange(true)) {
+    lmcache::log(
+        log_, LogLevel::kWarning,
+        "disk cache: " + made.error().message() + "; it goes on with the room that it has");
   }
-  volume_.directory->finish_slab(task, outcome);
+  if (made || full) return {};
+  return Error{ErrorCode::kIo, made.error().message(), made.error().os_error()};
 }
 
 Result<void> DiskTier::sync_slabs(std::span<Write> written) {
@@ -234,11 +246,9 @@ void DiskTier::commit(std::vector<Write> written) {
       continue;
     }
     volume_.directory->abandon(write.place);
-    if (write_errors_.failed()) {
-      lmcache::log(log_, LogLevel::kWarning,
-                   "disk cache " + volume_.files.folders()[write.place.folder].path() +
-                       ": writes fail (" + std::strerror(write.os_error) +
-                       "): it is left alone for a minute");
+    if (write.os_error != ECANCELED) {
+      note_write_error(volume_.files.folders()[write.place.folder].path() + ": writes fail (" +
+                       std::strerror(write.os_error) + ")");
     }
     answer(write, write.os_error == ECANCELED ? DiskOutcome::kClosed
                   : write.os_error == ENOSPC  ? DiskOutcome::kNoSpace
@@ -266,10 +276,7 @@ void DiskTier::commit(std::vector<Write> written) {
     facts.emplace_back(fact, last_use);
   }
   if (safe && durable) safe = volume_.files.sync_index();
-  if (!safe && write_errors_.failed()) {
-    lmcache::log(log_, LogLevel::kWarning,
-                 "disk cache: " + safe.error().message() + "; writes pause for a minute");
-  }
+  if (!safe) note_write_error(safe.error().message());
   if (safe) write_errors_.succeeded();
   for (std::size_t i = 0; i < good.size(); ++i) {
     if (safe) {
@@ -286,7 +293,7 @@ void DiskTier::keep_house() {
   volume_.directory->settle_debts();
   if (auto const orphans = volume_.directory->reap();
       !orphans.emptied.empty() || !orphans.dropped.empty()) {
-    make_slab(orphans);
+    (void)make_slab(orphans);
   }
   measure_speed();
   auto const now = clock_.monotonic_ns();
@@ -299,6 +306,7 @@ void DiskTier::checkpoint() {
   checkpoint_ns_ = clock_.monotonic_ns();
   auto const order = volume_.directory->order();
   if (order.now == order_written_at_) return;
+  std::lock_guard const one{setup_mutex_};
   auto& folder = volume_.files.folders().front();
   if (!folder.lock_setup(std::chrono::milliseconds{0})) return;  // another process does it
   auto const sync =

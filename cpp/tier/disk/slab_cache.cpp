@@ -6,18 +6,25 @@
 namespace lmcache {
 
 SlabCache::~SlabCache() {
-  for (auto const& [slab, open] : open_) io_.remove_file(open.file);
+  if (io_ == nullptr) return;
+  for (auto const& [slab, open] : open_) io_->remove_file(open.file);
+}
+
+void SlabCache::forget_io() noexcept {
+  std::lock_guard const lock{mutex_};
+  io_ = nullptr;
 }
 
 Result<SlabCache::Slab> SlabCache::get(DiskPlace const& place) {
   std::lock_guard const lock{mutex_};
   auto const known = open_.find(place.slab);
-  if (known != open_.end()) {
+  if (known != open_.end() && known->second.incarnation == place.incarnation) {
     auto const& open = known->second;
-    if (open.incarnation == place.incarnation) {
-      return Slab{.file = open.file, .fd = open.opened.fd.get(), .direct = open.opened.direct};
-    }
-    io_.remove_file(open.file);
+    return Slab{.file = open.file, .fd = open.opened.fd.get(), .direct = open.opened.direct};
+  }
+  if (io_ == nullptr) return Error{ErrorCode::kUnavailable, "the disk cache is closed"};
+  if (known != open_.end()) {
+    io_->remove_file(known->second.file);
     open_.erase(known);
   }
   auto const caching = goes_direct(place.slot_bytes) ? IoCaching::kDirect : IoCaching::kBuffered;
@@ -25,7 +32,7 @@ Result<SlabCache::Slab> SlabCache::get(DiskPlace const& place) {
   if (opened.direct && opened.alignment_bytes > kDiskPageBytes) {
     LMC_TRY_ASSIGN(opened, files_.open_slab(place.folder, place.slab, IoCaching::kBuffered));
   }
-  LMC_TRY_ASSIGN(IoFile const file, io_.add_file(opened.fd.get()));
+  LMC_TRY_ASSIGN(IoFile const file, io_->add_file(opened.fd.get()));
   Slab const out{.file = file, .fd = opened.fd.get(), .direct = opened.direct};
   open_.emplace(place.slab,
                 Open{.incarnation = place.incarnation, .opened = std::move(opened), .file = file});

@@ -9,7 +9,9 @@
 #include <bit>
 #include <cerrno>
 #include <chrono>
+#include <functional>
 #include <optional>
+#include <span>
 #include <thread>
 #include <utility>
 
@@ -65,8 +67,9 @@ class Opening {
     auto const deadline = std::chrono::steady_clock::now() + kLeavingTimeout;
     for (;;) {
       auto opened = attach();
-      bool const again = !opened && (opened.error().code() == ErrorCode::kCancelled ||
-                                     opened.error().code() == ErrorCode::kUnavailable);
+      bool const again = !opened && !folders_.empty() &&  // nothing was made yet
+                         (opened.error().code() == ErrorCode::kCancelled ||
+                          opened.error().code() == ErrorCode::kUnavailable);
       if (!again || std::chrono::steady_clock::now() > deadline) {
         if (!opened) return opened;
         for (auto& folder : opened.value().files.folders()) folder.unlock_setup();
@@ -108,10 +111,9 @@ class Opening {
     std::vector<std::optional<VolumeHeader>> found;
     for (auto const& folder : folders_) {
       auto header = folder.read_header();
-      if (!header && header.error().code() == ErrorCode::kCorrupted &&
-          header.error().message().ends_with("it is damaged")) {
+      if (!header && header.error().code() == ErrorCode::kCorrupted) {
         lmcache::log(log_, LogLevel::kWarning,
-                     folder.path() + "/volume is damaged: the disk cache starts empty");
+                     header.error().message() + ": it is made anew, chunks there are kept");
         found.emplace_back();
         continue;
       }
@@ -124,53 +126,64 @@ class Opening {
     } else {
       volume_ = (*known)->volume;
     }
-    std::uint32_t highest = 0;
     for (std::size_t i = 0; i < found.size(); ++i) {
-      if (!found[i]) continue;
-      if (found[i]->volume != volume_) {
-        return Error{ErrorCode::kInvalidArgument,
-                     folders_[i].path() +
-                         " belongs to another disk cache than the first folder: give the folders "
-                         "that were used together, or clear one"};
-      }
-      highest = std::max(highest, found[i]->folder + 1);
+      if (!found[i] || found[i]->volume == volume_) continue;
+      return Error{ErrorCode::kInvalidArgument,
+                   folders_[i].path() +
+                       " belongs to another disk cache than the first folder: give the folders "
+                       "that were used together, or clear one"};
     }
-    return number_folders(std::move(found), highest);
+    return number_folders(found);
   }
 
-  // Folders that are new get the numbers after those there are; all that ever belonged to the
-  // volume must be given, or what lies in the others could not be found.
-  Result<void> number_folders(std::vector<std::optional<VolumeHeader>> found,
-                              std::uint32_t highest) {
-    std::vector<std::optional<VolumeFolder>> by_number(highest);
-    std::vector<VolumeHeader> headers(highest);
+  // All that ever belonged to the volume must be given, or what lies in the others could not be
+  // found. Folders whose header is lost take the numbers that are missing, the one with the index
+  // first; those that are new the numbers after.
+  Result<void> number_folders(std::span<std::optional<VolumeHeader> const> found) {
+    std::vector<std::optional<std::size_t>> given;  // by number
     std::vector<std::size_t> fresh;
     for (std::size_t i = 0; i < found.size(); ++i) {
       if (!found[i]) {
         fresh.push_back(i);
-      } else {
-        headers[found[i]->folder] = *found[i];
-        by_number[found[i]->folder] = std::move(folders_[i]);
+        continue;
       }
+      auto const number = found[i]->folder;
+      if (number >= given.size()) given.resize(number + 1);
+      if (given[number]) {
+        return Error{ErrorCode::kInvalidArgument,
+                     folders_[i].path() + " is a copy of " + folders_[*given[number]].path()};
+      }
+      given[number] = i;
+      if (given.size() < found[i]->folders) given.resize(found[i]->folders);
     }
-    for (auto const& folder : by_number) {
-      if (!folder) {
+    auto const highest = given.size();
+    std::ranges::stable_sort(fresh, std::greater{},
+                             [&](std::size_t i) { return index_records(folders_[i]) != 0; });
+    auto const returning = [&](std::size_t i) {
+      return index_records(folders_[i]) != 0 || !list_slabs({&folders_[i], 1}).empty();
+    };
+    for (auto& place : given) {
+      if (place) continue;
+      auto const lost = std::ranges::find_if(fresh, returning);
+      if (lost == fresh.end()) {
         return Error{ErrorCode::kInvalidArgument, "the disk cache has " + std::to_string(highest) +
                                                       " folders, " + std::to_string(found.size()) +
                                                       " were given: give all of them, or clear it"};
       }
+      place = *lost;
+      fresh.erase(lost);
     }
-    for (std::size_t const i : fresh) {
+    for (std::size_t const i : fresh) given.emplace_back(i);
+    std::vector<VolumeFolder> in_order;
+    for (auto const& place : given) {
       VolumeHeader header{};
       header.volume = volume_;
-      header.folder = static_cast<std::uint32_t>(by_number.size());
+      header.folder = static_cast<std::uint32_t>(in_order.size());
       header.created_unix_s = clock_.unix_seconds();
-      headers.push_back(header);
-      by_number.emplace_back(std::move(folders_[i]));
+      headers_.push_back(found[*place].value_or(header));
+      in_order.push_back(std::move(folders_[*place]));
     }
-    folders_.clear();
-    for (auto& folder : by_number) folders_.push_back(std::move(*folder));
-    headers_ = std::move(headers);
+    folders_ = std::move(in_order);
     return {};
   }
 
@@ -246,6 +259,7 @@ class Opening {
     LMC_TRY_ASSIGN(auto segment, Segment::open_or_create(wanted, &Opening::fill, this, log_));
     for (std::uint32_t i = 0; i < count; ++i) {
       headers_[i].directory = token_;
+      headers_[i].folders = count;
       headers_[i].record_capacity = capacity_;
       copy_text(headers_[i].host, host_name());
       LMC_TRY(files.folders()[i].write_header(headers_[i]));
@@ -259,6 +273,10 @@ class Opening {
     std::uint64_t slabs = 0;
     for (auto const& slab : list_slabs(folders_)) slabs += slab.size_bytes;
     capacity_ = headers_.front().record_capacity;
+    if (capacity_ == 0) {  // a new header, of a new volume or of one that lost it
+      capacity_ = static_cast<std::uint32_t>(
+          std::min<std::uint64_t>(index_records(folders_.front()), kMostRecords));
+    }
     limit_ = options_.limit_bytes;
     if (looking()) {
       limit_ = slabs;
@@ -276,8 +294,9 @@ class Opening {
     auto& state = directory.state();
     auto const guard = state.lock(kSetupTimeout);
     if (!guard || state.space.made_to_look.exchange(0) == 0) return;
-    state.space.limit_bytes = std::max(limit_, state.space.fixed_bytes + state.space.slab_bytes);
-    state.space.slab_target_bytes = slab_target(limit_ - state.space.fixed_bytes);
+    auto& space = state.space;
+    space.limit_bytes = std::max(limit_, space.fixed_bytes + space.slab_bytes);
+    space.slab_target_bytes = slab_target(space.limit_bytes - space.fixed_bytes);
   }
 
   [[nodiscard]] static std::uint64_t slab_target(std::uint64_t room) {

@@ -221,6 +221,12 @@ Result<void> VolumeFiles::write_model(ModelRecord record) const {
   return {};
 }
 
+std::uint64_t index_records(VolumeFolder const& folder) {
+  struct stat info{};
+  if (::fstatat(folder.fd(), "index", &info, AT_SYMLINK_NOFOLLOW) != 0) return 0;
+  return static_cast<std::uint64_t>(info.st_size) / sizeof(IndexRecord);
+}
+
 std::uint64_t free_bytes(std::span<VolumeFolder const> folders) {
   std::uint64_t sum = 0;
   std::vector<unsigned long> seen;

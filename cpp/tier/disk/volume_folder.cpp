@@ -55,6 +55,7 @@ Result<VolumeFolder> VolumeFolder::open(std::string const& path, IoCreate create
   if (create == IoCreate::kAllowed) LMC_TRY(make_folders(path));
   VolumeFolder out;
   out.path_ = path;
+  out.opened_by_ = ::getpid();
   out.folder_ = UniqueFd{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!out.folder_ && errno == ENOENT) return nothing_there(path);
   if (!out.folder_) return failure("cannot open the folder " + path);
@@ -78,6 +79,13 @@ Result<VolumeFolder> VolumeFolder::open(std::string const& path, IoCreate create
                      ", we are user " + std::to_string(::geteuid()) + ": give each its own folder"};
   }
   return out;
+}
+
+VolumeFolder::~VolumeFolder() {
+  if (!volume_ || opened_by_ != ::getpid()) return;
+  auto lock = byte_lock(kSetupByte, F_UNLCK);
+  lock.l_len = kUseByte - kSetupByte + 1;
+  ::fcntl(volume_.get(), F_OFD_SETLK, &lock);
 }
 
 Result<void> VolumeFolder::lock_setup(std::chrono::milliseconds timeout) {

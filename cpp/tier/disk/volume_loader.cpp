@@ -63,6 +63,10 @@ class Loading {
       newest[record.slab] = record.sequence;
       state_.slabs[record.slab].slot_bytes = record.slot_bytes;
     }
+    auto const folders = static_cast<std::uint32_t>(files_.folders().size());
+    for (std::uint32_t slab = 0; slab < kMaxSlabs; ++slab) {
+      state_.slabs[slab].folder = static_cast<std::uint8_t>(slab % folders);
+    }
     for (auto const& found : list_slabs(files_.folders())) {
       auto& slab = state_.slabs[found.slab];
       bool const named = slab.slot_bytes != 0 && slab.state == SlabState::kNone;

@@ -2,12 +2,15 @@
 // A disk tier in a folder of its own, and chunk records that can be told apart bit by bit.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -21,6 +24,7 @@
 #include <lmcache/index/chunk_record.hpp>
 #include <lmcache/tier/disk/disk_tier.hpp>
 
+#include "support/log_lines.hpp"
 #include "support/must.hpp"
 #include "support/temp_directory.hpp"
 
@@ -91,6 +95,12 @@ struct DiskShape {
   std::uint64_t limit_bytes = 32u << 20;
   IoKind io = IoKind::kAuto;
   Durability durability = Durability::kNone;
+  std::vector<std::uint64_t> sizes{};  // instead of payload_bytes: chunk i has sizes[i % count]
+  Clock const* clock = nullptr;        // instead of the system's
+
+  [[nodiscard]] std::uint64_t payload_of(std::uint64_t seed) const {
+    return sizes.empty() ? payload_bytes : sizes[seed % sizes.size()];
+  }
 };
 
 [[nodiscard]] inline std::uint64_t slot_bytes_of(std::uint64_t payload_bytes) {
@@ -119,6 +129,17 @@ class Outcomes {
   std::size_t open_;
 };
 
+[[nodiscard]] inline std::uint64_t bytes_of_folder(std::string const& path) {
+  std::uint64_t sum = 0;
+  for (auto const& file : std::filesystem::directory_iterator{path}) {
+    struct stat info{};
+    if (::lstat(file.path().c_str(), &info) == 0) {
+      sum += static_cast<std::uint64_t>(info.st_blocks) * 512;
+    }
+  }
+  return sum;
+}
+
 class DiskScene {
  public:
   explicit DiskScene(DiskShape shape = {}, int folders = 1) : shape_{shape} {
@@ -134,20 +155,27 @@ class DiskScene {
     out.durability = shape_.durability;
     return out;
   }
-  DiskTier& open(DiskTier::Decorate const& decorate = {}) {
-    tier_ = must(
-        DiskTier::open(options(), clock_, {}, [this](ChunkKey const&) { ++evicted_; }, decorate));
+  [[nodiscard]] Clock const& clock() const {
+    return shape_.clock != nullptr ? *shape_.clock : clock_;
+  }
+  DiskTier& open(DiskTier::Decorate const& decorate = {}) { return open(options(), decorate); }
+  DiskTier& open(DiskOptions const& options, DiskTier::Decorate const& decorate = {}) {
+    tier_ = must(DiskTier::open(
+        options, clock(), log_.hook(), [this](ChunkKey const&) { ++evicted_; }, decorate));
     return *tier_;
   }
   void close() { tier_.reset(); }
+  // The tier goes on beside the one that is opened next.
+  [[nodiscard]] std::unique_ptr<DiskTier> release() { return std::move(tier_); }
   [[nodiscard]] DiskTier& tier() { return *tier_; }
 
   [[nodiscard]] std::vector<DiskOutcome> write(std::vector<std::uint64_t> const& seeds) {
     auto const outcomes = std::make_shared<Outcomes>(seeds.size());
     std::vector<std::shared_ptr<SlotMemory>> slots;
     for (std::uint32_t i = 0; i < seeds.size(); ++i) {
-      auto slot = std::make_shared<SlotMemory>(slot_bytes_of(shape_.payload_bytes));
-      fill_record({slot->data(), slot->size_bytes()}, seeds[i], shape_.payload_bytes);
+      auto const payload_bytes = shape_.payload_of(seeds[i]);
+      auto slot = std::make_shared<SlotMemory>(slot_bytes_of(payload_bytes));
+      fill_record({slot->data(), slot->size_bytes()}, seeds[i], payload_bytes);
       tier_->write(
           {.key = disk_key(seeds[i]), .slot = slot->data(), .slot_bytes = slot->size_bytes()},
           [outcomes, slot, i](DiskOutcome outcome) { outcomes->set(i, outcome); });
@@ -160,7 +188,7 @@ class DiskScene {
     std::vector<SlotMemory> slots;
     std::vector<DiskRead> reads;
     for (auto const seed : seeds) {
-      slots.emplace_back(slot_bytes_of(shape_.payload_bytes));
+      slots.emplace_back(slot_bytes_of(shape_.payload_of(seed)));
       reads.push_back({.key = disk_key(seed),
                        .slot = slots.back().data(),
                        .slot_bytes = slots.back().size_bytes()});
@@ -171,8 +199,8 @@ class DiskScene {
     auto out = outcomes->wait();
     for (std::size_t i = 0; i < seeds.size(); ++i) {
       if (out[i] != DiskOutcome::kDone) continue;
-      EXPECT_TRUE(
-          has_record({slots[i].data(), slots[i].size_bytes()}, seeds[i], shape_.payload_bytes))
+      EXPECT_TRUE(has_record({slots[i].data(), slots[i].size_bytes()}, seeds[i],
+                             shape_.payload_of(seeds[i])))
           << "wrong bytes of chunk " << seeds[i];
     }
     return out;
@@ -182,6 +210,22 @@ class DiskScene {
     return static_cast<std::size_t>(std::ranges::count(outcomes, DiskOutcome::kDone));
   }
 
+  // What the files really take.
+  [[nodiscard]] std::uint64_t bytes_on_disk() const {
+    std::uint64_t sum = 0;
+    for (auto const& path : paths_) sum += bytes_of_folder(path);
+    return sum;
+  }
+  // Of files that lie in it, sorted by name.
+  [[nodiscard]] std::vector<std::string> files(int folder = 0) const {
+    std::vector<std::string> out;
+    for (auto const& file : std::filesystem::directory_iterator{path(folder)}) {
+      out.push_back(file.path().filename());
+    }
+    std::ranges::sort(out);
+    return out;
+  }
+  [[nodiscard]] LogLines const& log() const { return log_; }
   [[nodiscard]] DiskShape const& shape() const { return shape_; }
   [[nodiscard]] std::string const& path(int folder = 0) const {
     return paths_[static_cast<std::size_t>(folder)];
@@ -194,6 +238,7 @@ class DiskScene {
   DiskShape shape_;
   std::vector<std::string> paths_;
   SystemClock clock_;
+  LogLines log_;
   std::atomic<int> evicted_{0};
   std::unique_ptr<DiskTier> tier_;
 };

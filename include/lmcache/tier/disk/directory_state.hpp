@@ -30,7 +30,7 @@ inline constexpr std::uint32_t kMaxDiskClasses = 64;  // class 0 means "none"
 enum class DiskState : std::uint8_t {
   kNoSlot,
   kFree,     // a slot without a chunk
-  kWriting,  // the process `writer` writes a chunk into it
+  kWriting,  // the process `writer` writes a chunk into it, or frees the record of one it forgot
   kReady,
   kDropped,  // its slab is being taken back by `writer`, who frees its index record first
 };
@@ -62,7 +62,7 @@ static_assert(sizeof(DiskEntry) == 128);
 enum class SlabState : std::uint8_t { kNone, kPreparing, kReady };
 
 struct SlabRecord {
-  std::uint64_t size_bytes;  // on disk
+  std::uint64_t size_bytes;  // that it takes of the limit: on disk, or promised
   std::uint64_t slot_bytes;
   std::uint32_t slots;
   std::uint32_t bound;
@@ -140,6 +140,8 @@ struct DirectoryState {
   [[nodiscard]] std::uint32_t find(ChunkKey const& key) const noexcept;
   void link(std::uint32_t index) const noexcept;    // into its hash chain
   void unlink(std::uint32_t index) const noexcept;  // out of it
+  // Makes a chunk that is there one that `process` is about to forget (kWriting).
+  void retire_entry(std::uint32_t index) const noexcept;
   // Makes an entry that has a slot free, whatever it was.
   void free_entry(std::uint32_t index) const noexcept;
   [[nodiscard]] Result<std::uint16_t> class_for(std::uint64_t slot_bytes) const;

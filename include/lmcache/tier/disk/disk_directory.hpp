@@ -56,7 +56,8 @@ struct SlabTask {
   std::uint32_t folder = 0;
   std::uint64_t size_bytes = 0;
   std::uint64_t slot_bytes = 0;
-  // Slabs whose files go, because another size needs their room, or their maker died.
+  // Slabs whose files go, because another size needs their room, or their maker died. What the new
+  // slab does not take of their room counts until they are gone.
   struct Emptied {
     std::uint32_t slab;
     std::uint32_t folder;
@@ -113,23 +114,25 @@ class DiskDirectory {
   void end_read(DiskPlace const& place);
   // From the last to the first, so that a prefix is never older than what follows it.
   void touch(std::span<ChunkKey const> keys);
-  // Forgets a chunk that turned out to be damaged. False: somebody else reads it, or it is gone.
-  // The caller frees its index record.
+  // Forgets a chunk that turned out to be damaged, and the caller's lease with it. False: somebody
+  // else reads it, or it is gone. The slot is the caller's, who frees the index record, then calls
+  // abandon(): freed later, the record could be another chunk's by then.
   [[nodiscard]] bool remove(DiskPlace const& place);
 
   // Errors: kCancelled (it is there, or being written), kOutOfMemory (no room can be made),
   // kInvalidArgument (larger than the volume), kTimeout.
   using Allocation = std::variant<WriteGrant, SlabTask>;
   [[nodiscard]] Result<Allocation> allocate(ChunkKey const& key, std::uint64_t slot_bytes);
-  enum class SlabOutcome : std::uint8_t { kMade, kNoSpace };
+  // kNoSpace: nothing more is asked of the file system from now on. kFailed: another time, maybe.
+  enum class SlabOutcome : std::uint8_t { kMade, kNoSpace, kFailed };
   void finish_slab(SlabTask const& task, SlabOutcome outcome);
   // The chunk can be read from now on. Returns the logical time of its use.
   [[nodiscard]] std::uint64_t now();
   void commit(DiskPlace const& place, DiskChunkFacts const& facts, std::uint64_t last_use);
   void abandon(DiskPlace const& place);
 
-  // Removes what nobody reads; the records that the caller must free on disk.
-  [[nodiscard]] std::vector<std::uint32_t> clear();
+  // Forgets what nobody reads. The slots are the caller's, as after remove().
+  [[nodiscard]] std::vector<DiskPlace> clear();
   // Takes back what dead processes held. Files of slabs that they were making or emptying are
   // `emptied`: the caller removes them and calls finish_slab().
   [[nodiscard]] SlabTask reap();
@@ -160,8 +163,10 @@ class DiskDirectory {
   void drop_reader(std::uint32_t index);
 
   // Room (disk_room.cpp). The lock is held.
-  [[nodiscard]] std::optional<std::uint32_t> free_slot(std::uint16_t disk_class);
+  [[nodiscard]] std::optional<std::uint32_t> slot_in(DiskClass& disk_class, std::uint32_t folder);
+  [[nodiscard]] std::optional<std::uint32_t> slot_anywhere(std::uint16_t disk_class);
   [[nodiscard]] std::optional<std::uint32_t> bump(std::uint32_t slab);
+  [[nodiscard]] std::uint32_t unfilled_slab(std::uint16_t disk_class) const noexcept;
   [[nodiscard]] std::optional<std::uint32_t> unbound_entry();
   [[nodiscard]] std::optional<std::uint32_t> evict(DiskClass& disk_class);
   [[nodiscard]] std::optional<SlabTask> plan_slab(std::uint16_t disk_class);
@@ -171,15 +176,19 @@ class DiskDirectory {
   void release_emptied(SlabTask const& task);
   void start_slab(std::uint16_t disk_class, SlabTask& task);
   [[nodiscard]] bool entries_left() const noexcept;
-  [[nodiscard]] std::uint64_t slab_bytes_for(std::uint64_t slot_bytes) const;
+  [[nodiscard]] std::uint32_t slab_number(std::uint32_t folder) const noexcept;
+  // Of a new slab, given the room of those that the task empties.
+  [[nodiscard]] std::uint64_t slab_bytes_for(std::uint64_t slot_bytes, SlabTask const& task) const;
 
   // Death (disk_death.cpp). The lock is held.
   void reclaim(std::uint32_t process, SlabTask& orphans);
+  [[nodiscard]] bool others_live() const noexcept;
 
   std::unique_ptr<Segment> segment_;
   Clock const& clock_;
   DirectoryState state_;
   std::int32_t joined_pid_{0};
+  SlabTask orphans_;  // taken over from the dead when we joined; for reap()
   // How often this process reads each slot. Guarded by the space lock.
   std::unordered_map<std::uint32_t, std::uint32_t> reading_;
   std::mutex debts_mutex_;  // guards debts_

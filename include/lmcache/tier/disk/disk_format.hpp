@@ -47,16 +47,19 @@ struct VolumeHeader {
   // on another machine, in a container with a /dev/shm of its own.
   Id128 directory;
   std::uint32_t folder;
+  std::uint32_t folders;          // how many there are
   std::uint32_t record_capacity;  // of the index
+  std::uint32_t unused;
   std::int64_t created_unix_s;
   std::array<char, 64> host;  // of the using node, for messages
-  std::uint8_t reserved[3968];
+  std::uint8_t reserved[3960];
 };
 static_assert(sizeof(VolumeHeader) == kDiskPageBytes);
 static_assert(std::is_trivially_copyable_v<VolumeHeader>);
 
 void seal(VolumeHeader& header) noexcept;
-// Errors: kCorrupted; kInvalidArgument for a version that this build does not know.
+// Errors: kCorrupted (ours, but damaged, or all zeros: what a lost power supply leaves);
+// kInvalidArgument (no file of ours, or of a version that this build does not know).
 [[nodiscard]] Result<VolumeHeader> parse_volume_header(std::span<std::byte const> bytes);
 
 struct IndexRecord {

@@ -93,7 +93,7 @@ class DiskTier {
                                                               Clock const& clock, LogHook log,
                                                               Evicted on_evicted = {},
                                                               Decorate const& decorate = {});
-  // Writes what was handed over, for 5 s at most; answers everything.
+  // Writes what was handed over and reads what was asked for, for 5 s at most; answers everything.
   ~DiskTier();
   DiskTier(DiskTier&&) = delete;
 
@@ -146,13 +146,15 @@ class DiskTier {
   void run();
   void finish_read(ReadBatch& batch, std::uint32_t item, int os_error);
   [[nodiscard]] DiskOutcome check(ReadBatch const& batch, std::uint32_t item, int os_error);
-  void free_on_disk(std::uint32_t record);
+  void free_on_disk(DiskPlace const& place);
+  void stop_io();
 
   // Writes (disk_writer.cpp): all on the tier's thread.
   void begin_writes(std::deque<Write> writes);
   [[nodiscard]] std::optional<DiskOutcome> prepare(Write& write);
   [[nodiscard]] Result<WriteGrant> room_for(Write const& write);
-  void make_slab(SlabTask const& task);
+  [[nodiscard]] Result<void> make_slab(SlabTask const& task);
+  void note_write_error(std::string const& what);
   void commit(std::vector<Write> written);
   [[nodiscard]] Result<void> sync_slabs(std::span<Write> written);
   void answer(Write& write, DiskOutcome outcome);
@@ -177,12 +179,13 @@ class DiskTier {
   std::atomic<std::uint32_t> probe_in_flight_{0};
   std::uint64_t order_written_at_{0};  // logical clock of the last checkpoint
   std::int64_t checkpoint_ns_{0};
+  std::mutex setup_mutex_;  // the file lock of the same name does not keep our threads apart
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::deque<Write> inbox_;
   std::vector<Write> written_;
-  std::vector<std::uint32_t> to_free_;  // index records
+  std::vector<DiskPlace> to_free_;  // whose index records are to be freed, then they themselves
   std::uint64_t open_writes_{0};
   bool stop_{false};
   std::int64_t give_up_ns_{0};  // when stopping

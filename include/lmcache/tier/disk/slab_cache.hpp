@@ -16,7 +16,7 @@ namespace lmcache {
 // it is asked for (who empties a slab makes sure that nobody reads it).
 class SlabCache {
  public:
-  SlabCache(VolumeFiles const& files, AsyncFileIo& io) noexcept : files_{files}, io_{io} {}
+  SlabCache(VolumeFiles const& files, AsyncFileIo& io) noexcept : files_{files}, io_{&io} {}
   ~SlabCache();
   SlabCache(SlabCache&&) = delete;
 
@@ -27,6 +27,9 @@ class SlabCache {
   };
   // Opens it when it is not open yet. May block on the file system. Errors: kIo, kOutOfMemory.
   [[nodiscard]] Result<Slab> get(DiskPlace const& place);
+  // The engine goes before what it has under way has ended: the files stay open until we go too,
+  // and no other is opened.
+  void forget_io() noexcept;
 
  private:
   struct Open {
@@ -36,8 +39,8 @@ class SlabCache {
   };
 
   VolumeFiles const& files_;
-  AsyncFileIo& io_;
-  std::mutex mutex_;  // guards open_
+  std::mutex mutex_;  // guards what follows
+  AsyncFileIo* io_;
   std::unordered_map<std::uint32_t, Open> open_;
 };
 

@@ -33,6 +33,10 @@ class VolumeFolder {
   // Held by every process that uses the volume. Errors: kUnavailable when another node holds it.
   enum class Use : std::uint8_t { kShared, kExclusive };
   [[nodiscard]] Result<void> lock_use(Use use);
+  // Gives the locks up, also when a fork has the file open; in that fork it does not.
+  ~VolumeFolder();
+  VolumeFolder(VolumeFolder&&) noexcept = default;
+  VolumeFolder& operator=(VolumeFolder&&) noexcept = default;
 
   // Nothing: a new file. Errors: those of parse_volume_header().
   [[nodiscard]] Result<std::optional<VolumeHeader>> read_header() const;
@@ -42,9 +46,12 @@ class VolumeFolder {
   [[nodiscard]] int fd() const noexcept { return folder_.get(); }
 
  private:
+  VolumeFolder() = default;
+
   std::string path_;
   UniqueFd folder_;
   UniqueFd volume_;
+  std::int32_t opened_by_{0};  // process
 };
 
 // The other files. Thread-safe but for open and the slabs, which are the business of one thread.
@@ -100,15 +107,17 @@ struct FoundSlab {
 // Bytes that the file systems of the folders have free.
 [[nodiscard]] std::uint64_t free_bytes(std::span<VolumeFolder const> folders);
 
+// How many records the folder's index has room for; 0 = it has none.
+[[nodiscard]] std::uint64_t index_records(VolumeFolder const& folder);
+
+inline constexpr std::size_t kMaxModels = 64;
 // Bytes of the files that are no slabs.
 [[nodiscard]] constexpr std::uint64_t fixed_file_bytes(std::uint32_t folders,
                                                        std::uint32_t records) noexcept {
-  constexpr std::uint64_t kModels = 64 * sizeof(ModelRecord);
+  constexpr std::uint64_t kModels = 2 * kMaxModels * sizeof(ModelRecord);  // the old and the new
   std::uint64_t const index = disk_slot_bytes(std::uint64_t{records} * sizeof(IndexRecord));
   return folders * kDiskPageBytes + index + 2 * order_file_bytes(records) + kModels;
 }
-inline constexpr std::size_t kMaxModels = 64;
-
 template <class Consume>
 Result<void> VolumeFiles::read_index(std::uint32_t records, Consume&& consume) const {
   constexpr std::uint32_t kPiece = 8192;  // 1 MiB
