@@ -95,7 +95,7 @@ void DiskTier::run() {
     if (!to_free.empty()) changed_.notify_all();
   }
   lock.unlock();
-  keep_house();
+  bury_the_dead();
   checkpoint();
 }
 
@@ -289,12 +289,16 @@ void DiskTier::commit(std::vector<Write> written) {
   }
 }
 
-void DiskTier::keep_house() {
+void DiskTier::bury_the_dead() {
   volume_.directory->settle_debts();
   if (auto const orphans = volume_.directory->reap();
       !orphans.emptied.empty() || !orphans.dropped.empty()) {
     (void)make_slab(orphans);
   }
+}
+
+void DiskTier::keep_house() {
+  bury_the_dead();
   measure_speed();
   auto const now = clock_.monotonic_ns();
   if (now - checkpoint_ns_ >= std::chrono::nanoseconds{options_.checkpoint_every}.count()) {

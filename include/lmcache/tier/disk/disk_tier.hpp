@@ -158,6 +158,7 @@ class DiskTier {
   void commit(std::vector<Write> written);
   [[nodiscard]] Result<void> sync_slabs(std::span<Write> written);
   void answer(Write& write, DiskOutcome outcome);
+  void bury_the_dead();
   void keep_house();
   void checkpoint();
   void measure_speed();

@@ -138,7 +138,9 @@ TEST_P(DiskTierBy, TwoProcessesShareTheirChunks) {
 }
 
 TEST_P(DiskTierBy, WhatIsBeingReadIsNotEvicted) {
-  DiskScene scene{{.payload_bytes = 200'000, .limit_bytes = 3u << 20, .io = GetParam()}};
+  ManualClock clock;
+  DiskScene scene{
+      {.payload_bytes = 200'000, .limit_bytes = 3u << 20, .io = GetParam(), .clock = &clock}};
   FaultyIo* io = nullptr;
   auto& tier = scene.open([&](std::unique_ptr<AsyncFileIo> inner) {
     auto made = std::make_unique<FaultyIo>(std::move(inner), [](IoRequest const& request) {
@@ -283,7 +285,6 @@ TEST_P(DiskTierBy, ItsStatusSaysWhatThereIs) {
   EXPECT_EQ(status.engine, GetParam() == IoKind::kUring ? "io_uring" : "threads");
   EXPECT_TRUE(std::filesystem::exists(status.directory));
   EXPECT_GT(scene.tier().status().use.write_bytes_per_s, 0u);
-  EXPECT_EQ(scene.tier().read_bytes_per_s(), 0u) << "nothing was read";
   EXPECT_EQ(scene.count_there(seeds(0, 20)), 20u);
   EXPECT_GT(scene.tier().read_bytes_per_s(), 0u);
 }
