@@ -25,8 +25,11 @@ COMMANDS = {
     "status": Command(
         "lmcache.cli.status", "Show what the segment of this node holds, and who uses it."
     ),
+    "disk": Command("lmcache.cli.disk", "Look after the disk cache of this node."),
     "clear": Command("lmcache.cli.clear", "Forget what the segment of this node holds."),
-    "gc": Command("lmcache.cli.gc", "Remove the segments whose processes are gone."),
+    "gc": Command(
+        "lmcache.cli.gc", "Remove what is left in shared memory of processes that are gone."
+    ),
     "bench": Command("lmcache.cli.bench", "Measure on this machine what the README promises."),
     "doctor": Command("lmcache.cli.doctor", "Check this machine, and say what to do."),
 }

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lmcache gc`: remove the segments whose processes are gone."""
+"""`lmcache gc`: remove the segments whose processes are gone.
+
+Also what processes shared about a disk cache: its index on disk is complete without it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -10,14 +14,14 @@ from rich.markup import escape
 
 from lmcache import _native
 from lmcache.cli.console import console, print_json
-from lmcache.cli.node import JsonOption, gigabytes, listed_segments
+from lmcache.cli.node import JsonOption, gigabytes, listed_disk_directories, listed_segments
 from lmcache.config import load_config
 from lmcache.errors import LMCacheError
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command(help="Remove the segments whose processes are gone.")
+@app.command(help="Remove what is left in shared memory of processes that are gone.")
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     force: Annotated[
@@ -30,11 +34,19 @@ def gc(
 ) -> None:
     """Look in shared memory and in the folder of the configured segment."""
     configured = load_config(log_warnings=False).segment_place.directory
-    outcomes = [_collect(info, dry_run, force) for info in listed_segments(configured)]
+    segments = [
+        _collect(info, dry_run, force, _native.remove_segment)
+        for info in listed_segments(configured)
+    ]
+    directories = [
+        _collect(info, dry_run, force, _native.remove_disk_directory)
+        for info in listed_disk_directories()
+    ]
     if json:
-        print_json({"dry_run": dry_run, "segments": outcomes})
+        print_json({"dry_run": dry_run, "segments": segments, "disk_directories": directories})
         return
     out = console()
+    outcomes = segments + directories
     for outcome in outcomes:
         style = "green" if outcome["removed"] else "dim"
         size = gigabytes(outcome["bytes"])
@@ -45,8 +57,10 @@ def gc(
     out.print(f"{verb} {gigabytes(freed)}" if outcomes else "there are no segments")
 
 
-def _collect(info: dict[str, Any], dry_run: bool, force: bool) -> dict[str, Any]:
-    """Remove a segment if nobody uses it; return what was done, and why."""
+def _collect(
+    info: dict[str, Any], dry_run: bool, force: bool, remove: Callable[[str, bool], bool]
+) -> dict[str, Any]:
+    """Remove a segment or a disk cache's directory if nobody uses it; return what was done."""
     removed, why = False, ""
     if info["unreadable"] and not force:
         why = f"kept, --force removes it: {info['unreadable']}"
@@ -56,13 +70,13 @@ def _collect(info: dict[str, Any], dry_run: bool, force: bool) -> dict[str, Any]
         removed, why = True, "would be removed"
     else:
         try:
-            removed = _native.remove_segment(info["path"], force)
+            removed = remove(info["path"], force)
             why = "removed" if removed else "kept: a process has come"
         except LMCacheError as error:
             why = f"kept: {error}"
     return {
         "path": info["path"],
-        "name": info["name"],
+        **{name: info[name] for name in ("name", "folders") if name in info},
         "bytes": info["allocated_bytes"],
         "processes": info["processes"],
         "removed": removed,

@@ -60,6 +60,12 @@ def listed_segments(*folders: str | Path) -> Iterator[dict[str, Any]]:
             yield from _native.list_segments(folder)
 
 
+def listed_disk_directories() -> Iterator[dict[str, Any]]:
+    """Yield what processes of this user share about disk caches, in shared memory."""
+    if Path(SHARED_MEMORY_DIRECTORY).is_dir():
+        yield from _native.list_disk_directories(SHARED_MEMORY_DIRECTORY)
+
+
 def gigabytes(size_bytes: float) -> str:
     """Write a size as people read it."""
     for unit, step in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

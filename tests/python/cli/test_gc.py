@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cache_process import CacheProcess
+from disk_cache import make_cache, open_volume
 
 from lmcache.cli import node
 
@@ -81,3 +84,36 @@ def test_the_configured_folder_is_looked_into(
     monkeypatch.setenv("LMCACHE_SEGMENT", f"{tmp_path}/mine")
     assert "removed" in run("gc").out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_directories_of_disk_caches(run: Any, folder: Path, tmp_path: Path) -> None:
+    """A process that is killed leaves one behind; the disk cache is whole without it."""
+    keys = make_cache(tmp_path, 10)
+    program = (
+        "import sys; from lmcache import _native; "
+        "volume = _native.DiskVolume.open([sys.argv[1]], print, memory_folder=sys.argv[2]); "
+        "print('ready', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        (directory,) = folder.glob("lmcache-disk-*")
+        (outcome,) = json.loads(run("gc", "--json").out)["disk_directories"]
+        assert (outcome["path"], outcome["removed"]) == (str(directory), False)
+        assert outcome["why"] == "kept: used by 1 process(es)"
+        assert outcome["folders"] == [str(tmp_path)]
+        process.kill()
+    assert "would be removed" in run("gc", "--dry-run").out
+    assert directory.exists()
+    assert f"{directory} (" in run("gc").out
+    assert not directory.exists()
+    assert open_volume(tmp_path).find(keys) == 10
+    directory.write_bytes(b"of another version" * 300)
+    directory.chmod(0o600)
+    assert "kept, --force removes it:" in run("gc").out
+    assert "removed" in run("gc", "--force").out
+    assert list(folder.iterdir()) == []

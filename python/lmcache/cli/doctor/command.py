@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lmcache.cli.console import console, print_json
 from lmcache.cli.doctor.check import Check
+from lmcache.cli.doctor.disk import check_disk
 from lmcache.cli.doctor.hardware import check_cpu, check_cuda, cuda_driver
 from lmcache.cli.doctor.kernel import check_io_uring
 from lmcache.cli.doctor.memory import (
@@ -65,6 +66,7 @@ def run_checks() -> Iterator[Check]:
     yield check_memlock(wanted_bytes, cuda=driver is not None)
     yield check_huge_pages(config.segment_place, wanted_bytes)
     yield check_io_uring()
+    yield from check_disk(config)
     yield check_cpu()
     yield check_cuda(driver)
     yield check_packages()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmcache import _native
+from lmcache.cli.status.disk import disk_report
 from lmcache.observe.cache_stats import summary
 
 _OF_SEGMENT = (
@@ -52,6 +53,7 @@ def report_of(status: Mapping[str, Any]) -> dict[str, Any]:
         "lookup_us": _microseconds(status["lookup_ns"]),
         "load_us": _microseconds(status["load_ns"]),
         "store_us": _microseconds(status["store_ns"]),
+        "disk": disk_report(status),
         "namespaces": [_namespace(record) for record in status["namespaces"]],
         "processes": [_process(record) for record in status["processes"]],
     }
@@ -77,16 +79,17 @@ def _namespace(record: Mapping[str, Any]) -> dict[str, Any]:
         "lookup_tokens": asked,
         "hit_tokens": record["hit_tokens"],
         "hit_rate": record["hit_tokens"] / asked if asked else 0.0,
-        "made_of": _made_of(record["description"]),
+        "made_of": made_of(record["description"]),
     }
 
 
-def _made_of(description: str) -> dict[str, Any]:
+def made_of(description: str) -> dict[str, Any]:
+    """Return what a namespace is made of; nothing where the text was cut off."""
     try:
-        made_of = json.loads(description)
+        facts = json.loads(description)
     except ValueError:
         return {}
-    return made_of if isinstance(made_of, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _process(record: Mapping[str, Any]) -> dict[str, Any]:

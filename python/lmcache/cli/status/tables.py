@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lmcache.cli.node import ago, amount, gigabytes, percent
+from lmcache.cli.status.disk import disk_lines
 
 
 def render(report: Mapping[str, Any]) -> RenderableType:
@@ -52,7 +53,7 @@ def _lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, title in (("dropped_stores", "not stored"), ("load_failures", "not loaded")):
         if report[name]["total"]:
             lines.append((title, f"[yellow]{_reasons(report[name])}[/]"))
-    return lines
+    return lines + (disk_lines(report["disk"]) if report["disk"] else [])
 
 
 def _traffic(amounts: Mapping[str, int]) -> str:
@@ -81,7 +82,7 @@ def _namespaces(report: Mapping[str, Any]) -> Table:
     for space in sorted(report["namespaces"], key=lambda space: -space["bytes"]):
         table.add_row(
             escape(space["model"]),
-            escape(_kind(space["made_of"])),
+            escape(kind_of(space["made_of"])),
             amount(space["entries"]),
             gigabytes(space["bytes"]),
             amount(space["lookup_tokens"]),
@@ -92,7 +93,7 @@ def _namespaces(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _kind(made_of: Mapping[str, Any]) -> str:
+def kind_of(made_of: Mapping[str, Any]) -> str:
     """Write what tells the namespaces of one model apart."""
     geometry = made_of.get("geometry") or {}
     parts = [

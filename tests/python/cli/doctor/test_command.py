@@ -16,7 +16,7 @@ Run = Callable[..., Any]
 
 NAMES = [
     "configuration", "native library", "shared memory", "memory", "memlock limit", "huge pages",
-    "io_uring", "CPU", "CUDA", "vLLM",
+    "io_uring", "disk cache", "CPU", "CUDA", "vLLM",
 ]  # fmt: skip
 
 
