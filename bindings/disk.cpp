@@ -109,8 +109,7 @@ void bind_disk(py::module_& module) {
             });
           },
           "keys"_a, "memory"_a, "slot_bytes"_a, "payload_bytes"_a,
-          "Writes a chunk per key (32 bytes each) out of slots of `memory`; the first 256 bytes of "
-          "a slot become its header. Returns how many are on disk.")
+          "A chunk per key (32 bytes each) out of slots, whose first 256 bytes become its header.")
       .def(
           "read",
           [](DiskVolume& self, py::bytes const& keys, py::buffer const& memory,
@@ -145,9 +144,7 @@ void bind_disk(py::module_& module) {
                           "gone"_a = report.gone, "complete"_a = report.complete ? 1 : 0);
           },
           "progress"_a,
-          "Reads and checks every chunk; progress(chunks so far, chunks in all, bytes so far) "
-          "returns "
-          "whether to go on.")
+          "Reads and checks all; progress(chunks so far, of how many, bytes): whether to go on.")
       .def("clear", [](DiskVolume& self) { return without_gil([&] { return self.clear(); }); })
       .def("status", &status_of)
       .def("memory_alignment", [](DiskVolume const&) { return 4096; });

@@ -302,14 +302,14 @@ class DiskVolume:
         """
     def scrub(self, progress: collections.abc.Callable[[int, int, int], bool]) -> dict[str, int]:
         """
-        Reads and checks every chunk; progress(chunks so far, chunks in all, bytes so far) returns whether to go on.
+        Reads and checks all; progress(chunks so far, of how many, bytes): whether to go on.
         """
     def status(self) -> dict[str, typing.Any]: ...
     def write(
         self, keys: bytes, memory: typing_extensions.Buffer, slot_bytes: int, payload_bytes: int
     ) -> int:
         """
-        Writes a chunk per key (32 bytes each) out of slots of `memory`; the first 256 bytes of a slot become its header. Returns how many are on disk.
+        A chunk per key (32 bytes each) out of slots, whose first 256 bytes become its header.
         """
 
 def clear_segment(path: str, model: str | None = None) -> int:
