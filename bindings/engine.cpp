@@ -83,7 +83,7 @@ void bind_engine(py::module_& module) {
                        std::vector<std::string> disk_folders, std::uint64_t disk_bytes,
                        std::string disk_io, std::string disk_durability,
                        std::uint64_t write_behind_bytes, std::uint64_t disk_bytes_per_second,
-                       std::string disk_memory_folder) {
+                       std::string disk_memory_folder, bool always_fetch) {
              return EngineOptions{.segment = std::move(segment),
                                   .directory = std::move(directory),
                                   .capacity_bytes = capacity_bytes,
@@ -101,6 +101,7 @@ void bind_engine(py::module_& module) {
                                   .disk_durability = std::move(disk_durability),
                                   .write_behind_bytes = write_behind_bytes,
                                   .disk_bytes_per_second = disk_bytes_per_second,
+                                  .always_fetch = always_fetch,
                                   .disk_memory_folder = std::move(disk_memory_folder)};
            }),
            py::kw_only(), "segment"_a = "private", "capacity_bytes"_a, "keep"_a = false,
@@ -109,7 +110,8 @@ void bind_engine(py::module_& module) {
            "directory"_a = "/dev/shm", "max_entries"_a = 0,
            "disk_folders"_a = std::vector<std::string>{}, "disk_bytes"_a = 0, "disk_io"_a = "auto",
            "disk_durability"_a = "none", "write_behind_bytes"_a = std::uint64_t{256} << 20,
-           "disk_bytes_per_second"_a = 0, "disk_memory_folder"_a = "/dev/shm");
+           "disk_bytes_per_second"_a = 0, "disk_memory_folder"_a = "/dev/shm",
+           "always_fetch"_a = false);
 
   py::class_<NamespaceHandle>(module, "Namespace", "A namespace that an engine has open.")
       .def_readonly("id", &NamespaceHandle::id)

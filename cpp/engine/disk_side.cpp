@@ -28,7 +28,7 @@ Result<std::unique_ptr<DiskSide>> DiskSide::open(EngineOptions const& options, D
   // Chunks on their way to disk cannot be evicted: most of the memory stays free to use.
   std::uint64_t const budget =
       std::min(options.write_behind_bytes, dram.segment().capacity_bytes() / 4);
-  std::unique_ptr<DiskSide> side{new DiskSide{dram, clock, budget}};
+  std::unique_ptr<DiskSide> side{new DiskSide{dram, clock, budget, options.always_fetch}};
   LMC_TRY_ASSIGN(side->disk_,
                  DiskTier::open(std::move(wanted), clock, log, [&dram](ChunkKey const& key) {
                    count(dram.counters().disk_evicted_chunks);
@@ -86,8 +86,9 @@ void DiskSide::opened(DramNamespace const& space) {
 
 FetchPlanner::Span DiskSide::span(DramNamespace const& space, std::uint32_t first_token,
                                   std::uint32_t limit_tokens) {
-  std::uint64_t prefill = measured_prefill();
-  if (prefill == 0) {
+  // Not known is as good as slow.
+  std::uint64_t prefill = always_fetch_ ? 0 : measured_prefill();
+  if (prefill == 0 && !always_fetch_) {
     std::lock_guard const lock{mutex_};
     auto const known = models_.find(space.opened.root);
     if (known != models_.end()) prefill = known->second.prefill_ps_per_token;
@@ -121,6 +122,12 @@ void DiskSide::remember_speed() {
     }
   }
   for (auto const& model : changed) disk_->describe_model(model);
+}
+
+void DiskSide::memory_ready(std::uint32_t extent) {
+  auto const& segment = dram_.segment();
+  std::uint64_t const size_bytes = segment.header().extent_bytes;
+  disk_->register_memory(segment.payload(extent * size_bytes), size_bytes);
 }
 
 void DiskSide::keep_house() {

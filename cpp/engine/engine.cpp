@@ -27,15 +27,16 @@ struct Engine::State {
         tier{std::move(opened)},
         disk{std::move(below)},
         jobs{*tier, std::move(copier), time, on_stored()},
-        housekeeper{*tier, each_tick()} {}
+        housekeeper{*tier, upkeep()} {}
 
   [[nodiscard]] TransferJobs::OnStored on_stored() {
     if (!disk) return {};
     return [this](ChunkRef ref) { disk->stored(ref); };
   }
-  [[nodiscard]] std::function<void()> each_tick() {
+  [[nodiscard]] HousekeeperHooks upkeep() {
     if (!disk) return {};
-    return [this] { disk->keep_house(); };
+    return {.each_tick = [this] { disk->keep_house(); },
+            .on_mapped = [this](std::uint32_t extent) { disk->memory_ready(extent); }};
   }
 
   pid_t const opened_by{::getpid()};

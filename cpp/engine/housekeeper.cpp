@@ -15,9 +15,9 @@ constexpr std::chrono::milliseconds kReapEvery{500};  // the dead are found with
 
 }  // namespace
 
-Housekeeper::Housekeeper(DramTier& tier, std::function<void()> each_tick)
+Housekeeper::Housekeeper(DramTier& tier, HousekeeperHooks hooks)
     : tier_{tier},
-      each_tick_{std::move(each_tick)},
+      hooks_{std::move(hooks)},
       mapped_(tier.state().extents.count()),
       memory_{tier.segment(), [this] { wake(); }} {
   // Not nice: it holds locks that stores and lookups wait for, and has little to do.
@@ -45,6 +45,7 @@ void Housekeeper::look_after_memory() {
   if (auto const outcome = memory_.take_outcome()) {
     tier_.note_reservation(outcome->extent, outcome->reserved);
     mapped_[outcome->extent] = true;
+    if (outcome->reserved && hooks_.on_mapped) hooks_.on_mapped(outcome->extent);
   }
   if (!memory_.ready()) return;
   auto extent = tier_.extent_to_reserve();
@@ -70,7 +71,7 @@ void Housekeeper::run() {
     look_after_memory();
     tier_.flush_touches();
     tier_.settle_debts();
-    if (each_tick_) each_tick_();
+    if (hooks_.each_tick) hooks_.each_tick();
     if (auto const now = std::chrono::steady_clock::now(); now >= reap_at) {
       reap_at = now + kReapEvery;
       tier_.reap();

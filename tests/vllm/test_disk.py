@@ -33,6 +33,7 @@ def config(folder: Any, **settings: Any) -> dict[str, Any]:
         "max_local_cpu_size": 0.5,
         "local_disk": str(folder),
         "max_local_disk_size": 1,
+        "load_policy": "always",  # the speed of a busy machine decides nothing here
         **settings,
     }
 
@@ -126,24 +127,24 @@ def test_requests_that_share_a_prefix_on_disk_read_it_once(open_llm, reference, 
 
 def test_a_slow_disk_is_not_waited_for(open_llm, reference, filled):
     """5 MB/s: a chunk of 256 kB takes 50 ms, computing its 64 tokens far less."""
-    llm = start(open_llm, config(filled, max_disk_bandwidth=5))
-    asked = [prompt(1000 + i, 1200) for i in range(6)]
-    computed = statistics.median(seconds(llm, fresh) for fresh in asked)
-    waits = []
-    for again in [LONG, *MANY]:
-        started = time.monotonic()
-        same(llm, reference, again)
-        waits.append((time.monotonic() - started) / len(again))
-        llm.settle()
+    llm = start(open_llm, config(filled, max_disk_bandwidth=5, load_policy="auto"))
+    llm.ask_one(prompt(999, 1200), 1)  # how fast it computes
+    computed, waited = [], []
+    for i, asked in enumerate(MANY):
+        computed.append(seconds(llm, prompt(2000 + i, len(asked))))
+        waited.append(seconds(llm, asked))
+    ratio = statistics.median(w / c for w, c in zip(waited, computed, strict=True))
+    print(f"\ntime to first token, slow disk over no disk: {ratio:.2f}")
     total = status(llm)["total"]
     assert total["loads_declined"] + total["loads_abandoned"] >= len(MANY) // 2
-    print(f"\nseconds per prompt token: computed {computed:.6f}, slow disk {statistics.median(waits):.6f}")
+    assert same(llm, reference, MANY[0]) >= 0
 
 
 def seconds(llm: Any, asked: list[int]) -> float:
+    llm.settle()
     started = time.monotonic()
-    llm.ask_one(asked, TOKENS)
-    return (time.monotonic() - started) / len(asked)
+    llm.ask_one(asked, 1)
+    return time.monotonic() - started
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut"])

@@ -40,14 +40,20 @@ class DiskSide {
                                     std::uint32_t first_token, std::uint32_t limit_tokens);
   // A namespace was opened: what is known on disk of its speed is learnt, and its name noted.
   void opened(DramNamespace const& space);
+  // An extent of the segment has memory: the kernel may know it for good, since holes are punched
+  // only into extents that nobody will use.
+  void memory_ready(std::uint32_t extent);
   // Every now and then, by the housekeeper.
   void keep_house();
   [[nodiscard]] bool drain(std::chrono::milliseconds timeout) { return disk_->drain(timeout); }
   [[nodiscard]] DiskTier& tier() noexcept { return *disk_; }
 
  private:
-  DiskSide(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes)
-      : dram_{dram}, clock_{clock}, writes_{dram, clock, budget_bytes} {}
+  DiskSide(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes, bool always_fetch)
+      : dram_{dram},
+        clock_{clock},
+        always_fetch_{always_fetch},
+        writes_{dram, clock, budget_bytes} {}
   void note_in_segment();
   // Picoseconds per token of our instance's processes; 0 = not measured.
   [[nodiscard]] std::uint64_t measured_prefill() const;
@@ -57,6 +63,7 @@ class DiskSide {
 
   DramTier& dram_;
   Clock const& clock_;
+  bool const always_fetch_;
   WriteBehind writes_;
   std::unique_ptr<DiskTier> disk_;  // goes before what its callbacks use
   std::unique_ptr<FetchPlanner> planner_;

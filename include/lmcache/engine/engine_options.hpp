@@ -33,7 +33,9 @@ struct EngineOptions {
   std::string disk_durability = "none";
   // Stored in memory and not on disk yet, at most; what exceeds it is not written.
   std::uint64_t write_behind_bytes = 256u << 20;
-  std::uint64_t disk_bytes_per_second = 0;      // reads and writes together; 0 = no limit
+  std::uint64_t disk_bytes_per_second = 0;  // reads and writes together; 0 = no limit
+  // Fetch whatever is there, also where computing it would be faster.
+  bool always_fetch = false;
   std::string disk_memory_folder = "/dev/shm";  // of the directory that processes share
 };
 

@@ -18,11 +18,17 @@ namespace lmcache {
 
 class DramTier;
 
+// Called on the housekeeper's thread.
+struct HousekeeperHooks {
+  std::function<void()> each_tick{};  // ten times a second
+  // An extent is backed with memory, and in our page tables.
+  std::function<void(std::uint32_t extent)> on_mapped{};
+};
+
 // Thread-safe. The tier must outlive it.
 class Housekeeper {
  public:
-  // `each_tick` is called ten times a second on the housekeeper's thread.
-  explicit Housekeeper(DramTier& tier, std::function<void()> each_tick = {});
+  explicit Housekeeper(DramTier& tier, HousekeeperHooks hooks = {});
   ~Housekeeper();  // waits for the threads
   Housekeeper(Housekeeper&&) = delete;
 
@@ -37,7 +43,7 @@ class Housekeeper {
   [[nodiscard]] std::optional<std::uint32_t> extent_to_map();
 
   DramTier& tier_;
-  std::function<void()> each_tick_;
+  HousekeeperHooks hooks_;
   std::mutex mutex_;  // guards stop_
   std::condition_variable changed_;
   bool stop_{false};

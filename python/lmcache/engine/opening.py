@@ -71,6 +71,7 @@ def disk_options(config: LMCacheConfig) -> dict[str, Any]:
         "disk_io": config.disk_io,
         "disk_durability": config.durability,
         "write_behind_bytes": config.write_behind_bytes,
+        "always_fetch": config.load_policy == "always",
         "disk_bytes_per_second": int((config.max_disk_bandwidth or 0) * 1e6),
     }
 

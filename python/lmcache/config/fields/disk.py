@@ -45,6 +45,12 @@ class DiskOptions(BaseModel):
         "How files are read and written: `io_uring`, `threads`, or `auto`: io_uring unless the "
         "kernel or the container refuses it.",
     )
+    # Always: to save computing rather than time.
+    load_policy: Choice[Literal["auto", "always"]] = option(
+        "auto",
+        "Which chunks are fetched from below memory: `auto`, those that come faster than computing "
+        "them would take, by what was measured of both; `always`, all.",
+    )
     # Of use where the drive is shared with others.
     max_disk_bandwidth: Megabytes | None = option(
         None, "Reads and writes together, in MB (10^6 bytes) per second, per process."
