@@ -137,8 +137,11 @@ std::shared_ptr<FetchState> FetchPlanner::reserve(DramNamespace& space, KeyChain
                       .size_bytes = wanted.size_bytes});
   }
   if (pieces.empty() && coming.empty()) return nullptr;
-  auto state =
-      std::make_shared<FetchState>(dram_, clock_, estimate, std::min(reached, plan.prefix_tokens));
+  auto state = std::make_shared<FetchState>(
+      dram_, clock_, estimate, std::min(reached, plan.prefix_tokens),
+      [&disk = disk_](std::uint64_t arrived_bytes, std::uint64_t elapsed_ns) {
+        disk.report_slow(arrived_bytes, elapsed_ns);
+      });
   std::vector<DiskRead> reads;
   reads.reserve(pieces.size());
   for (auto const& piece : pieces) {

@@ -16,11 +16,12 @@ constexpr std::chrono::microseconds kLookEvery{500};
 }  // namespace
 
 FetchState::FetchState(DramTier& dram, Clock const& clock, LoadEstimate estimate,
-                       std::uint32_t prefix_tokens) noexcept
+                       std::uint32_t prefix_tokens, OnSlow on_slow) noexcept
     : dram_{dram},
       clock_{clock},
       estimate_{estimate},
       prefix_tokens_{prefix_tokens},
+      on_slow_{std::move(on_slow)},
       started_ns_{clock.monotonic_ns()} {}
 
 void FetchState::expect(std::vector<Piece> pieces, std::vector<ChunkRef> coming) {
@@ -97,6 +98,7 @@ bool FetchState::done() {
   if (pace) return false;
   abandoned_ = true;
   count(dram_.counters().loads_abandoned);
+  if (on_slow_) on_slow_(arrived_bytes_, elapsed);
   return true;
 }
 

@@ -304,12 +304,14 @@ std::vector<DiskDirectory::Listed> DiskDirectory::most_recent(std::size_t count)
   return out;
 }
 
-// Smoothed over a few measurements: one that a neighbour disturbed does not decide alone.
+// Smoothed over a few measurements: one that a neighbour disturbed does not decide alone. Bad news
+// counts for more: prompts pay for it.
 void DiskDirectory::record_speed(std::atomic<std::uint64_t> DirectorySpace::* speed,
                                  double bytes_per_s) {
   auto& known = state_.space.*speed;
   auto const before = static_cast<double>(known.load(std::memory_order_relaxed));
-  double const now = before == 0 ? bytes_per_s : 0.7 * before + 0.3 * bytes_per_s;
+  double const weight = before == 0 ? 1 : bytes_per_s < before ? 0.7 : 0.3;
+  double const now = (1 - weight) * before + weight * bytes_per_s;
   known.store(static_cast<std::uint64_t>(std::max(1.0, now)), std::memory_order_relaxed);
 }
 

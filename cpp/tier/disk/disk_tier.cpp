@@ -247,6 +247,15 @@ void DiskTier::describe_model(ModelRecord const& record) {
   folder.unlock_setup();
 }
 
+void DiskTier::report_slow(std::uint64_t arrived_bytes, std::uint64_t elapsed_ns) {
+  auto const bytes_per_s = static_cast<double>(arrived_bytes) * 1e9 /
+                           static_cast<double>(std::max<std::uint64_t>(1, elapsed_ns));
+  auto& known = volume_.directory->state().space.read_bytes_per_s;
+  auto const slow = static_cast<std::uint64_t>(std::max(1.0, bytes_per_s));
+  if (slow < known.load(std::memory_order_relaxed)) known.store(slow, std::memory_order_relaxed);
+  doubt_speed();
+}
+
 std::uint64_t DiskTier::read_bytes_per_s() const noexcept {
   return volume_.directory->state().space.read_bytes_per_s.load(std::memory_order_relaxed);
 }

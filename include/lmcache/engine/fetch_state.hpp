@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <vector>
 
@@ -24,8 +25,10 @@ class FetchState {
     ChunkSlot slot;
     std::uint64_t size_bytes;
   };
-  FetchState(DramTier& dram, Clock const& clock, LoadEstimate estimate,
-             std::uint32_t prefix_tokens) noexcept;
+  // Told once, when the reads are given up for their slowness.
+  using OnSlow = std::function<void(std::uint64_t arrived_bytes, std::uint64_t elapsed_ns)>;
+  FetchState(DramTier& dram, Clock const& clock, LoadEstimate estimate, std::uint32_t prefix_tokens,
+             OnSlow on_slow = {}) noexcept;
 
   // Before anything is under way.
   void expect(std::vector<Piece> pieces, std::vector<ChunkRef> coming);
@@ -46,6 +49,7 @@ class FetchState {
   Clock const& clock_;
   LoadEstimate const estimate_;
   std::uint32_t const prefix_tokens_;
+  OnSlow on_slow_;
   std::int64_t const started_ns_;
   std::vector<Piece> pieces_;
   std::vector<ChunkRef> coming_;  // that somebody else fetches

@@ -127,6 +127,9 @@ class DiskTier {
 
   [[nodiscard]] std::uint64_t read_bytes_per_s() const noexcept;
   [[nodiscard]] std::uint64_t queued_read_bytes() const { return reads_.open_bytes(); }
+  // Reads that were given up had brought so much in that time: what is known of the speed is wrong,
+  // and they will be measured only when they end.
+  void report_slow(std::uint64_t arrived_bytes, std::uint64_t elapsed_ns);
   // Somebody went without a chunk because of that speed: it is measured again soon.
   void doubt_speed() noexcept { doubted_.store(true, std::memory_order_relaxed); }
 
