@@ -29,18 +29,29 @@ python_complete() {
 assert os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h"))' >/dev/null 2>&1
 }
 
+# The package with libFuzzer and the sanitizers of the distribution's clang ("libclang-rt-14-dev"), if it is one of its
+# own and the package lists are there.
+fuzzer_package() {
+  local version
+  version=$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -1)
+  [ -z "$version" ] || apt-cache show "libclang-rt-$version-dev" 2>/dev/null | sed -n 's/^Package: //p' | head -1
+}
+
 # Prints the Debian packages that are not installed yet.
 missing_packages() {
-  local python=$1 wanted=(g++ git libbenchmark-dev libgtest-dev libnuma1 libssl-dev liburing-dev make ninja-build) name
+  local python=$1 wanted=(clang g++ git libbenchmark-dev libgtest-dev libnuma1 libssl-dev liburing-dev make ninja-build) name
   if [ -z "$python" ] || ! python_complete "$python"; then
     wanted+=(python3 python3-dev python3-venv)
   fi
-  for name in "${wanted[@]}"; do
+  for name in "${wanted[@]}" $(fuzzer_package); do
     dpkg-query -W -f='${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || printf '%s ' "$name"
   done
 }
 
 install_packages() {
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update && apt-get install -y --no-install-recommends "$@"
+  apt-get update && apt-get install -y --no-install-recommends "$@" || return
+  local fuzzer
+  fuzzer=$(fuzzer_package)
+  [ -z "$fuzzer" ] || apt-get install -y --no-install-recommends "$fuzzer"
 }

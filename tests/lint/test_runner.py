@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import fuzz
 import pytest
 from execute import Command, execute
 from outcome import Outcome
@@ -112,6 +113,38 @@ def test_process_left_behind_does_not_hold_the_runner(logs):
 def test_skip_reasons_are_found():
     log = "[ RUN      ] A.B\n/x/a_test.cpp:3: Skipped\nno such device\n\n[  SKIPPED ] A.B (0 ms)\n"
     assert reasons(log) == ["A.B: no such device"]
+
+
+def fuzz_counts(capsys) -> tuple[int, int, int]:
+    outcome = Outcome()
+    outcome.add_counts([line for line in capsys.readouterr().out.splitlines() if line.strip()])
+    return outcome.passed, outcome.failed, outcome.skipped
+
+
+def test_fuzzing_without_a_compiler_is_one_skipped_test(monkeypatch, capsys):
+    monkeypatch.setattr(fuzz, "COMPILER", "no-such-compiler")
+    assert fuzz.main() == 0
+    assert fuzz_counts(capsys) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("programs", "counts"),
+    [
+        ({"fuzz_good": "exit 0"}, (1, 0, 0)),
+        ({"fuzz_good": "exit 0", "fuzz_bad": "echo found >&2; exit 77"}, (1, 1, 0)),
+        ({}, (0, 1, 0)),
+    ],
+)
+def test_fuzz_targets_are_counted(monkeypatch, capsys, tmp_path, programs, counts):
+    folder = tmp_path / "tests" / "fuzz"
+    folder.mkdir(parents=True)
+    for name, body in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setattr(fuzz, "COMPILER", "sh")
+    monkeypatch.setattr(sys, "argv", ["fuzz.py", str(tmp_path)])
+    assert fuzz.main() == (1 if counts[1] else 0)
+    assert fuzz_counts(capsys) == counts
 
 
 def test_every_stage_has_its_own_name():

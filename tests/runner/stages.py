@@ -59,6 +59,16 @@ def cpp(preset: str) -> list[Command]:
     ]
 
 
+def fuzz() -> list[Command]:
+    """Build the fuzz targets and run each for a while; without clang, say that it is missing."""
+    build = [
+        tool("cmake", "--preset", "fuzz"),
+        tool("cmake", "--build", "--preset", "fuzz", "-j", CORES),
+    ]
+    run = Command([PYTHON, "tests/runner/fuzz.py", "build/fuzz"])
+    return [*build, run] if shutil.which("clang++") else [run]
+
+
 def embed() -> list[Command]:
     """Build the wheel, then the C++ example against it and against a plain `cmake --install`.
 
@@ -120,6 +130,7 @@ STAGES = [
     Stage("python", "Python tests", lambda: [pytest("tests/python")], ("tests/python",)),
     Stage("asan", "C++ tests, address and undefined behaviour sanitizers", lambda: cpp("asan")),
     Stage("tsan", "C++ tests, thread sanitizer", lambda: cpp("tsan")),
+    Stage("fuzz", "parsers of what lies on disk, on inputs made up by libFuzzer", fuzz),
     Stage("embed", "the wheel, and a C++ program that uses it", embed, ("examples/cpp_embed",)),
     Stage("vllm", "end to end with vLLM", vllm, ("tests/vllm",)),
 ]
