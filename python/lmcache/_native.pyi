@@ -140,6 +140,7 @@ class EngineOptions:
         write_behind_bytes: int = 268435456,
         disk_bytes_per_second: int = 0,
         disk_memory_folder: str = "/dev/shm",
+        always_fetch: bool = False,
     ) -> None: ...
 
 class Namespace:

@@ -18,8 +18,6 @@ def test_defaults_ask_for_nothing_missing() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("enable_disk_cache", True),
-        ("local_disk", "/a"),
         ("remote_url", "redis://host"),
         ("retrieval_mode", "semantic"),
         ("enable_blending", True),
@@ -29,7 +27,6 @@ def test_defaults_ask_for_nothing_missing() -> None:
         ("enable_vision_cache", True),
         ("cache_warmup", "/prompts"),
         ("local_device", "cuda"),
-        ("local_cpu", False),
         ("eviction_policy", "lfu"),
         ("eviction_policy", "arc"),
         ("eviction_policy", "s3fifo"),
@@ -40,6 +37,12 @@ def test_asking_for_something_missing(name: str, value: Any) -> None:
     [(field, why)] = config.unavailable()
     assert config.sources[field].kind == "argument"
     assert "not in this version" in why
+
+
+def test_without_memory_there_must_be_a_tier_below() -> None:
+    [(field, why)] = LMCacheConfig(local_cpu=False).unavailable()
+    assert (field, why) == ("local_cpu", "there is no tier below; nothing is kept")
+    assert LMCacheConfig(local_cpu=False, local_disk="/a").unavailable() == []
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,11 @@ from lmcache.config.fields.disk import DiskOptions
         ("disk_cache_path", "file:///a, /b", ("/a", "/b")),
         ("disk_cache_path", ["/a", "file:///b"], ("/a", "/b")),
         ("max_local_disk_size", 100, 100.0),
+        ("durability", "Data", "data"),
+        ("write_behind_bytes", 0, 0),
+        ("disk_io", "IO_URING", "io_uring"),
+        ("load_policy", "always", "always"),
+        ("max_disk_bandwidth", 0.5, 0.5),
     ],
 )
 def test_accepted(name: str, written: Any, value: Any) -> None:
@@ -34,6 +39,11 @@ def test_accepted(name: str, written: Any, value: Any) -> None:
         ("disk_cache_path", "s3://bucket", "a folder"),
         ("disk_cache_path", "/a,,/b", "a folder"),
         ("disk_cache_path", 7, "a folder"),
+        ("durability", "always", "none"),
+        ("write_behind_bytes", -1, "whole number of bytes"),
+        ("disk_io", "aio", "io_uring"),
+        ("load_policy", "never", "auto"),
+        ("max_disk_bandwidth", 0, "megabytes"),
     ],
 )
 def test_refused(refusal: Callable[[str, Any], str], name: str, written: Any, allowed: str) -> None:

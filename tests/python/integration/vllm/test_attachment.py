@@ -149,7 +149,7 @@ def test_a_private_segment_goes_with_its_engine(folder, monkeypatch):
     path = Path(_native.segment_path(options[0]["segment"]))
     assert path.exists()
     assert options[0]["role"] == "vllm scheduler"
-    ids_bytes = 4 * (attached.geometry.chunk_tokens + 1)  # the ids of its tokens are stored as well
+    ids_bytes = 256 + 4 * attached.geometry.chunk_tokens  # and a header
     assert options[0]["chunk_bytes_hint"] == attached.geometry.chunk_bytes + ids_bytes
     attached.engine.close()
     assert not path.exists()

@@ -30,7 +30,9 @@ class Ranks:
         self.seen.append((kv_cache_config, rank))
         if self.error is not None:
             raise self.error
-        return types.SimpleNamespace(engine=None, geometry=types.SimpleNamespace(lane=1))
+        return types.SimpleNamespace(
+            engine=types.SimpleNamespace(has_disk=False), geometry=types.SimpleNamespace(lane=1)
+        )
 
 
 @pytest.fixture
