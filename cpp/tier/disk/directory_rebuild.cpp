@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -63,7 +64,7 @@ class Rebuild {
         state_.recency.push_front(space_.classes[slab.disk_class].free, index);
         return;
       case DiskState::kReady:
-        ready_.push_back(index);
+        ready_.push_back({entry.last_use, entry.sequence, index});
         [[fallthrough]];
       default:
         ++slab.live;
@@ -73,10 +74,8 @@ class Rebuild {
 
   void link_ready() {
     // Oldest first: each goes in front.
-    std::ranges::sort(ready_, {}, [&](std::uint32_t index) {
-      return std::pair{state_.entries[index].last_use, state_.entries[index].sequence};
-    });
-    for (std::uint32_t const index : ready_) {
+    std::ranges::sort(ready_);
+    for (auto const& [last_use, sequence, index] : ready_) {
       auto const& entry = state_.entries[index];
       state_.recency.push_front(state_.class_of(entry).used, index);
       space_.used_bytes += entry.payload_bytes;
@@ -94,7 +93,8 @@ class Rebuild {
 
   DirectoryState& state_;
   DirectorySpace& space_;
-  std::vector<std::uint32_t> ready_;
+  // By last use, then sequence; one array, so that sorting it stays in the caches.
+  std::vector<std::tuple<std::uint64_t, std::uint64_t, std::uint32_t>> ready_;
 };
 
 }  // namespace

@@ -2,8 +2,8 @@
 // From the index on disk to a directory in memory. Nothing in the index is believed but what checks
 // by itself: a crash may have left records of different times side by side.
 #include <algorithm>
-#include <array>
 #include <utility>
+#include <vector>
 
 #include <lmcache/tier/disk/volume.hpp>
 
@@ -16,12 +16,13 @@ class Loading {
       : state_{state}, space_{state.space}, files_{files} {}
 
   Result<void> run() {
+    LMC_TRY_ASSIGN(order_, files_.read_order());
     LMC_TRY(read_records());
     find_slabs();
-    LMC_TRY(fill_entries());
+    drop_misfits();
     drop_twins();
     remove_unused_slabs();
-    LMC_TRY(fill_holes());
+    fill_holes();
     LMC_TRY(respect_limit());
     rebuild_directory(state_);
     // A lost record may have been of a higher sequence than any that is left.
@@ -31,38 +32,71 @@ class Loading {
 
  private:
   static constexpr std::uint64_t kSequenceGap = 1u << 20;
-  struct Numbered {
-    std::uint32_t number;
-    IndexRecord record;
-  };
 
+  // Each record becomes the entry of its number at once: a million of them are read in one pass.
   Result<void> read_records() {
-    std::uint64_t damaged = 0;
-    auto const capacity = static_cast<std::uint32_t>(state_.entries.size());
-    LMC_TRY(files_.read_index(capacity, [&](std::uint32_t first, std::span<std::byte const> bytes) {
-      for (std::uint32_t number = first; bytes.size() >= sizeof(IndexRecord);
-           ++number, bytes = bytes.subspan(sizeof(IndexRecord))) {
-        if (auto const record = parse_index_record(bytes, number, damaged)) {
-          records_.push_back({number, *record});
-        }
-      }
-    }));
-    space_.damaged_records = damaged;
-    LMC_TRY_ASSIGN(order_, files_.read_order());
     space_.now = order_.now;
     space_.read_bytes_per_s = order_.read_bytes_per_s;
     space_.write_bytes_per_s = order_.write_bytes_per_s;
+    std::uint64_t damaged = 0;
+    Result<void> backed{};
+    auto const capacity = static_cast<std::uint32_t>(state_.entries.size());
+    LMC_TRY(files_.read_index(capacity, [&](std::uint32_t first, std::span<std::byte const> bytes) {
+      auto const last = first + static_cast<std::uint32_t>(bytes.size() / sizeof(IndexRecord));
+      for (std::uint32_t number = first; number < last && backed; ++number) {
+        auto const record = parse_index_record(bytes, number, damaged);
+        bytes = bytes.subspan(sizeof(IndexRecord));
+        if (!record) continue;
+        if (number >= space_.backed_entries) backed = back_entries(last);
+        if (backed) fill_entry(number, *record);
+      }
+    }));
+    space_.damaged_records = damaged;
+    return backed;
+  }
+
+  Result<void> back_entries(std::uint32_t count) {
+    std::uint64_t const first = space_.backed_entries;
+    std::uint64_t const more = count - first;
+    LMC_TRY(state_.segment.reserve_region(Region::kEntries, first * sizeof(DiskEntry),
+                                          more * sizeof(DiskEntry)));
+    LMC_TRY(state_.segment.reserve_region(Region::kRecency, first * sizeof(RecencyNode),
+                                          more * sizeof(RecencyNode)));
+    space_.backed_entries = count;
     return {};
+  }
+
+  void fill_entry(std::uint32_t number, IndexRecord const& record) {
+    auto& entry = state_.entries[number];
+    entry.key = record.key;
+    entry.sequence = record.sequence;
+    entry.offset = record.offset;
+    entry.slab = record.slab;
+    entry.payload_bytes = record.payload_bytes;
+    entry.last_use = record.last_use;
+    if (number < order_.last_use.size()) {
+      entry.last_use = std::max(entry.last_use, order_.last_use[number]);
+    }
+    entry.root = record.root;
+    entry.valid_tokens = record.valid_tokens;
+    entry.fingerprint = record.fingerprint;
+    entry.expires_unix_s = record.expires_unix_s;
+    entry.lane = record.lane;
+    entry.flags = record.flags;
+    entry.state = DiskState::kReady;
+    entry.readers = record.slot_bytes;  // until drop_misfits()
+    filled_.push_back(number);
+    space_.entry_limit = number + 1;
+    space_.next_sequence = std::max(space_.next_sequence, record.sequence);
+    space_.now = std::max(space_.now, entry.last_use);
+    if (record.sequence >= newest_[record.slab]) {
+      newest_[record.slab] = record.sequence;
+      state_.slabs[record.slab].slot_bytes = record.slot_bytes;
+    }
   }
 
   // The newest record of a slab says what size its slots have.
   void find_slabs() {
-    std::vector<std::uint64_t> newest(kMaxSlabs);
-    for (auto const& [number, record] : records_) {
-      if (record.sequence < newest[record.slab]) continue;
-      newest[record.slab] = record.sequence;
-      state_.slabs[record.slab].slot_bytes = record.slot_bytes;
-    }
     auto const folders = static_cast<std::uint32_t>(files_.folders().size());
     for (std::uint32_t slab = 0; slab < kMaxSlabs; ++slab) {
       state_.slabs[slab].folder = static_cast<std::uint8_t>(slab % folders);
@@ -88,78 +122,70 @@ class Loading {
     }
   }
 
-  Result<void> back_entries(std::uint32_t count) {
-    LMC_TRY(state_.segment.reserve_region(Region::kEntries, 0, count * sizeof(DiskEntry)));
-    LMC_TRY(state_.segment.reserve_region(Region::kRecency, 0, count * sizeof(RecencyNode)));
-    space_.entry_limit = space_.backed_entries = count;
-    return {};
+  void drop(std::uint32_t index) {
+    state_.entries[index].state = DiskState::kNoSlot;
+    ++space_.damaged_records;
   }
 
-  [[nodiscard]] bool fits(IndexRecord const& record) const {
-    auto const& slab = state_.slabs[record.slab];
-    return slab.state == SlabState::kReady && slab.slot_bytes == record.slot_bytes &&
-           record.offset / record.slot_bytes < slab.slots;
+  // Records of a slab that was made anew since, or is shorter than they say.
+  void drop_misfits() {
+    std::erase_if(filled_, [&](std::uint32_t index) {
+      auto& entry = state_.entries[index];
+      auto const slot_bytes = std::exchange(entry.readers, 0);
+      auto const& slab = state_.slabs[entry.slab];
+      bool const fits = slab.state == SlabState::kReady && slab.slot_bytes == slot_bytes &&
+                        entry.offset / slot_bytes < slab.slots;
+      if (!fits) drop(index);
+      return !fits;
+    });
   }
 
-  Result<void> fill_entries() {
-    std::uint32_t highest = 0;
-    for (auto const& it : records_) highest = std::max(highest, it.number + 1);
-    LMC_TRY(back_entries(highest));
-    for (auto const& [number, record] : records_) {
-      space_.next_sequence = std::max(space_.next_sequence, record.sequence);
-      if (!fits(record)) {
-        ++space_.damaged_records;
+  // Of two that claim one key or one slot, the newer is right.
+  void drop_twins() {
+    auto const older = [&](std::uint32_t a, std::uint32_t b) {
+      return state_.entries[a].sequence < state_.entries[b].sequence ? a : b;
+    };
+    // By the first bytes of the key, out of one array: those of a million entries all over memory
+    // take longer to compare than everything else.
+    struct Prefix {
+      std::uint64_t key;
+      std::uint32_t index;
+    };
+    std::vector<Prefix> prefixes;
+    prefixes.reserve(filled_.size());
+    for (std::uint32_t const index : filled_) {
+      prefixes.push_back({state_.entries[index].key.prefix64(), index});
+    }
+    std::ranges::sort(prefixes, {}, &Prefix::key);
+    for (std::size_t i = 1; i < prefixes.size(); ++i) {
+      for (std::size_t j = i; j-- > 0 && prefixes[j].key == prefixes[i].key;) {
+        std::uint32_t const a = prefixes[i].index;
+        std::uint32_t const b = prefixes[j].index;
+        bool const both = state_.entries[a].state == DiskState::kReady &&
+                          state_.entries[b].state == DiskState::kReady;
+        if (both && state_.entries[a].key == state_.entries[b].key) drop(older(a, b));
+      }
+    }
+    slots_.resize(space_.slab_limit);
+    for (std::uint32_t slab = 0; slab < space_.slab_limit; ++slab) {
+      auto const& record = state_.slabs[slab];
+      slots_[slab].assign(record.state == SlabState::kReady ? record.slots : 0, kNoRecord);
+    }
+    for (std::uint32_t const index : filled_) {
+      auto const& entry = state_.entries[index];
+      if (entry.state != DiskState::kReady) continue;
+      auto& holder = slots_[entry.slab][entry.offset / state_.slabs[entry.slab].slot_bytes];
+      if (holder == kNoRecord) {
+        holder = index;
         continue;
       }
-      auto& entry = state_.entries[number];
-      entry.key = record.key;
-      entry.sequence = record.sequence;
-      entry.offset = record.offset;
-      entry.slab = record.slab;
-      entry.payload_bytes = record.payload_bytes;
-      entry.last_use = record.last_use;
-      if (number < order_.last_use.size()) {
-        entry.last_use = std::max(entry.last_use, order_.last_use[number]);
-      }
-      space_.now = std::max(space_.now, entry.last_use);
-      entry.root = record.root;
-      entry.valid_tokens = record.valid_tokens;
-      entry.fingerprint = record.fingerprint;
-      entry.expires_unix_s = record.expires_unix_s;
-      entry.lane = record.lane;
-      entry.flags = record.flags;
-      entry.state = DiskState::kReady;
-      filled_.push_back(number);
+      std::uint32_t const gone = older(holder, index);
+      holder = gone == index ? holder : index;
+      drop(gone);
     }
-    return {};
-  }
-
-  // Of two that claim one slot or one key, the newer is right.
-  void drop_twins() {
-    auto const drop_older = [&](auto const& same, auto const& less) {
-      std::ranges::sort(filled_, less);
-      std::size_t kept = 0;
-      for (std::size_t i = 0; i < filled_.size(); ++i) {
-        if (kept != 0 && same(filled_[kept - 1], filled_[i])) {
-          state_.entries[filled_[i]].state = DiskState::kNoSlot;
-          ++space_.damaged_records;
-        } else {
-          filled_[kept++] = filled_[i];
-        }
-      }
-      filled_.resize(kept);
-    };
-    auto const at = [&](std::uint32_t index) -> DiskEntry const& { return state_.entries[index]; };
-    drop_older([&](auto a, auto b) { return at(a).key == at(b).key; },
-               [&](auto a, auto b) {
-                 return std::pair{at(a).key, at(b).sequence} < std::pair{at(b).key, at(a).sequence};
-               });
-    drop_older(
-        [&](auto a, auto b) { return at(a).slab == at(b).slab && at(a).offset == at(b).offset; },
-        [&](auto a, auto b) {
-          return std::tuple{at(a).slab, at(a).offset, at(b).sequence} <
-                 std::tuple{at(b).slab, at(b).offset, at(a).sequence};
-        });
+    std::erase_if(filled_, [&](std::uint32_t index) {
+      return state_.entries[index].state != DiskState::kReady;
+    });
   }
 
   void remove_unused_slabs() {
@@ -175,30 +201,27 @@ class Loading {
     state_.slabs[slab].state = SlabState::kNone;
   }
 
-  // Slots below others that are there, whose record is gone: free. Sorted by place already.
-  Result<void> fill_holes() {
-    std::vector<std::uint32_t> spare;
-    for (std::uint32_t index = space_.entry_limit; index-- > 0;) {
-      if (state_.entries[index].state == DiskState::kNoSlot) spare.push_back(index);
-    }
-    std::uint32_t slab = kNoSlab;
-    std::uint64_t next = 0;
-    for (std::uint32_t const index : filled_) {
-      auto const& entry = state_.entries[index];
-      auto const slot_bytes = state_.slabs[entry.slab].slot_bytes;
-      if (entry.slab != slab) next = 0;
-      slab = entry.slab;
-      for (; next < entry.offset && !spare.empty(); next += slot_bytes) {
-        auto& hole = state_.entries[spare.back()];
-        spare.pop_back();
+  // Slots below others that are there, whose record is gone: free, as far as there are numbers.
+  void fill_holes() {
+    std::uint32_t spare = 0;
+    for (std::uint32_t slab = 0; slab < space_.slab_limit; ++slab) {
+      auto const& slots = slots_[slab];
+      auto const last = std::ranges::find_if(
+          slots.rbegin(), slots.rend(), [](std::uint32_t holder) { return holder != kNoRecord; });
+      auto const bound = static_cast<std::size_t>(slots.rend() - last);
+      for (std::size_t slot = 0; slot < bound; ++slot) {
+        if (slots[slot] != kNoRecord) continue;
+        while (spare < space_.entry_limit && state_.entries[spare].state != DiskState::kNoSlot) {
+          ++spare;
+        }
+        if (spare == space_.entry_limit) return;
+        auto& hole = state_.entries[spare];
         hole.slab = slab;
-        hole.offset = next;
+        hole.offset = slot * state_.slabs[slab].slot_bytes;
         hole.sequence = 0;
         hole.state = DiskState::kFree;
       }
-      next = entry.offset + slot_bytes;
     }
-    return {};
   }
 
   // A limit that was lowered: the slabs whose last use is longest ago go.
@@ -238,8 +261,9 @@ class Loading {
   DirectorySpace& space_;
   VolumeFiles const& files_;
   UseOrder order_;
-  std::vector<Numbered> records_;
-  std::vector<std::uint32_t> filled_;  // entries that hold a chunk
+  std::vector<std::uint64_t> newest_ = std::vector<std::uint64_t>(kMaxSlabs);  // sequence, by slab
+  std::vector<std::uint32_t> filled_;              // entries that hold a chunk
+  std::vector<std::vector<std::uint32_t>> slots_;  // who holds which slot of a slab
 };
 
 }  // namespace
