@@ -17,6 +17,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kTick{500};
 constexpr int kMostSlabsPerWrite = 8;
+constexpr std::size_t kMostGrouped = 8;
+constexpr std::uint64_t kMostGroupBytes = 8u << 20;
 
 IndexRecord index_record(ChunkKey const& key, DiskPlace const& place, DiskChunkFacts const& facts,
                          std::uint64_t last_use) {
@@ -114,8 +116,12 @@ void DiskTier::answer(Write& write, DiskOutcome outcome) {
   changed_.notify_all();
 }
 
+// In groups, since each that is handed over wakes another thread; small ones first, so that the
+// device has something to do while the next are summed.
 void DiskTier::begin_writes(std::deque<Write> writes) {
-  // A few at a time, so that the first are on their way while the next are summed.
+  std::size_t most = 1;
+  WriteGroup group;
+  std::uint64_t group_bytes = 0;
   for (auto& write : writes) {
     if (auto const outcome = prepare(write)) {
       answer(write, *outcome);
@@ -128,32 +134,46 @@ void DiskTier::begin_writes(std::deque<Write> writes) {
       answer(write, DiskOutcome::kIoError);
       continue;
     }
-    writes_.begin(write.size_bytes);
-    std::vector<IoRequest> request{{.op = IoOp::kWrite,
-                                    .file = slab.value().file,
-                                    .offset = write.place.offset,
-                                    .data = write.item.slot,
-                                    .size_bytes = write.size_bytes}};
-    auto shared = std::make_shared<Write>(std::move(write));
-    io_->submit(std::move(request), [this, shared](std::uint32_t, IoAnswer result) {
-      if (auto const speed = writes_.end(shared->size_bytes); speed && result.ok()) {
-        volume_.directory->record_speed(&DirectorySpace::write_bytes_per_s, speed->bytes_per_s);
-      }
-      shared->os_error = result.os_error;
-      {
-        std::lock_guard const lock{mutex_};
-        written_.push_back(std::move(*shared));
-      }
-      changed_.notify_all();
-    });
+    group.requests.push_back({.op = IoOp::kWrite,
+                              .file = slab.value().file,
+                              .offset = write.place.offset,
+                              .data = write.item.slot,
+                              .size_bytes = write.size_bytes});
+    group_bytes += write.size_bytes;
+    group.writes.push_back(std::move(write));
+    if (group.writes.size() < most && group_bytes < kMostGroupBytes) continue;
+    submit(std::exchange(group, {}));
+    group_bytes = 0;
+    most = std::min(2 * most, kMostGrouped);
     // What was written meanwhile counts soon, not after the last of a long list.
     std::vector<Write> done;
     {
       std::lock_guard const lock{mutex_};
-      if (written_.size() >= 8) done = std::exchange(written_, {});
+      if (written_.size() >= kMostGrouped) done = std::exchange(written_, {});
     }
     if (!done.empty()) commit(std::move(done));
   }
+  if (!group.writes.empty()) submit(std::move(group));
+}
+
+void DiskTier::submit(WriteGroup group) {
+  for (auto const& write : group.writes) writes_.begin(write.size_bytes);
+  auto const shared = std::make_shared<std::vector<Write>>(std::move(group.writes));
+  io_->submit(std::move(group.requests), [this, shared](std::uint32_t request, IoAnswer result) {
+    auto& write = (*shared)[request];
+    if (auto const speed = writes_.end(write.size_bytes); speed && result.ok()) {
+      volume_.directory->record_speed(&DirectorySpace::write_bytes_per_s, speed->bytes_per_s);
+    }
+    write.os_error = result.os_error;
+    bool first = false;
+    {
+      std::lock_guard const lock{mutex_};
+      first = written_.empty();
+      written_.push_back(std::move(write));
+    }
+    // Whoever was woken for one takes all.
+    if (first) changed_.notify_all();
+  });
 }
 
 // Room, and everything that must happen before the slot is touched. A value: it ends here.

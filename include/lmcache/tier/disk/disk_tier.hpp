@@ -153,7 +153,12 @@ class DiskTier {
   void stop_io();
 
   // Writes (disk_writer.cpp): all on the tier's thread.
+  struct WriteGroup {
+    std::vector<Write> writes;
+    std::vector<IoRequest> requests;  // one each
+  };
   void begin_writes(std::deque<Write> writes);
+  void submit(WriteGroup group);
   [[nodiscard]] std::optional<DiskOutcome> prepare(Write& write);
   [[nodiscard]] Result<WriteGrant> room_for(Write const& write);
   [[nodiscard]] Result<void> make_slab(SlabTask const& task);
