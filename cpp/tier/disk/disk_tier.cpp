@@ -73,6 +73,11 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(DiskOptions options, Clock cons
 }
 
 Result<void> DiskTier::start() {
+  if (options_.durability == Durability::kData) {
+    for (std::uint32_t folder = 0; folder < volume_.files.folders().size(); ++folder) {
+      LMC_TRY(volume_.files.sync_folder(folder));
+    }
+  }
   // Nice: what it does is checksums, behind the step loop's back.
   auto thread = start_worker_thread({.name = "lmc-disk", .nice = 10}, [this] { run(); });
   if (!thread) return std::move(thread).error();

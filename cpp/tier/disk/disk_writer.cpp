@@ -232,6 +232,10 @@ Result<void> DiskTier::make_slab(SlabTask const& task) {
   auto made = task.slab == kNoSlab
                   ? Result<void>{}
                   : volume_.files.make_slab(task.folder, task.slab, task.size_bytes);
+  if (made && task.slab != kNoSlab && options_.durability == Durability::kData) {
+    made = volume_.files.sync_folder(task.folder);
+    if (!made) volume_.files.remove_slab(task.folder, task.slab);
+  }
   bool const full =
       !made && (made.error().os_error() == ENOSPC || made.error().os_error() == EDQUOT);
   volume_.directory->finish_slab(task, made   ? Outcome::kMade

@@ -113,6 +113,13 @@ Result<void> VolumeFiles::sync_index() const {
   return {};
 }
 
+Result<void> VolumeFiles::sync_folder(std::uint32_t folder) const {
+  if (::fsync(folders_[folder].fd()) != 0) {
+    return failure("cannot sync the folder " + folders_[folder].path());
+  }
+  return {};
+}
+
 Result<std::vector<std::byte>> VolumeFiles::read_piece(std::uint32_t first,
                                                        std::uint32_t records) const {
   return read_up_to(index_.get(), index_offset(first), index_offset(records),

@@ -64,6 +64,8 @@ class VolumeFiles {
   [[nodiscard]] Result<void> write_record(std::uint32_t number, IndexRecord record) const;
   [[nodiscard]] Result<void> free_record(std::uint32_t number) const;
   [[nodiscard]] Result<void> sync_index() const;
+  // That files were made in it.
+  [[nodiscard]] Result<void> sync_folder(std::uint32_t folder) const;
   // All of the index, in pieces: consume(first number, bytes).
   template <class Consume>
   [[nodiscard]] Result<void> read_index(std::uint32_t records, Consume&& consume) const;

@@ -59,6 +59,7 @@ TEST(VolumeFilesOf, RecordsAreWrittenAndFreedInPlace) {
     }
     must(files.free_record(7));
     must(files.sync_index());
+    must(files.sync_folder(0));
   }
   auto const files = open_files(directory);
   EXPECT_EQ(used_records(files), (std::vector<std::uint32_t>{0, kRecords - 1}));
