@@ -263,7 +263,9 @@ DiskUse measure_use(DirectoryState const& state) {
   out.read_bytes_per_s = space.read_bytes_per_s;
   out.write_bytes_per_s = space.write_bytes_per_s;
   out.folders = space.folder_count;
-  out.processes = state.processes.attached_count();
+  for (std::uint32_t process = 0; process < kMaxProcesses; ++process) {
+    out.processes += state.processes.alive(process) ? 1 : 0;
+  }
   for (std::uint32_t slab = 0; slab < space.slab_limit; ++slab) {
     out.slabs += state.slabs[slab].state != SlabState::kNone ? 1 : 0;
   }

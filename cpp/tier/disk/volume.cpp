@@ -15,6 +15,7 @@
 #include <thread>
 #include <utility>
 
+#include <lmcache/base/checksum.hpp>
 #include <lmcache/base/fixed_text.hpp>
 
 namespace lmcache {
@@ -59,9 +60,14 @@ class Opening {
       : options_{options}, clock_{clock}, log_{log} {}
 
   Result<OpenVolume> run() {
-    LMC_TRY(open_folders());
+    // Whoever clears a volume may have removed its files while we waited for their locks.
+    do {
+      folders_.clear();
+      LMC_TRY(open_folders());
+    } while (std::ranges::any_of(
+        folders_, [](VolumeFolder const& folder) { return folder.identity().removed; }));
     LMC_TRY(read_headers());
-    memory_path_ = directory_path(options_.memory_folder, volume_);
+    memory_path_ = directory_path(options_.memory_folder, volume_, folders_.front().identity());
     // The last process of this node may be leaving at this moment: its directory is gone, its locks
     // are not yet.
     auto const deadline = std::chrono::steady_clock::now() + kLeavingTimeout;
@@ -336,9 +342,15 @@ class Opening {
 
 }  // namespace
 
-std::string directory_path(std::string const& memory_folder, Id128 const& volume) {
+std::string directory_path(std::string const& memory_folder, Id128 const& volume,
+                           VolumeFolder::FileIdentity const& file) {
+  std::array<std::uint64_t, 4> named{load_le<std::uint64_t>(volume.data()),
+                                     load_le<std::uint64_t>(volume.data() + 8), file.device,
+                                     file.inode};
+  std::array<std::uint8_t, 8> hash;
+  store_le(hash.data(), checksum64(std::as_bytes(std::span{named})));
   return memory_folder + "/lmcache-disk-" + std::to_string(::geteuid()) + "-" +
-         to_hex(std::span{volume}.first(8));
+         to_hex(std::span{hash});
 }
 
 Result<OpenVolume> open_volume(VolumeOptions const& options, Clock const& clock,

@@ -116,6 +116,12 @@ Result<void> VolumeFolder::lock_use(Use use) {
   return Error{ErrorCode::kUnavailable, path_ + " is in use"};
 }
 
+VolumeFolder::FileIdentity VolumeFolder::identity() const noexcept {
+  struct stat info{};
+  if (::fstat(volume_.get(), &info) != 0) return {};
+  return {.device = info.st_dev, .inode = info.st_ino, .removed = info.st_nlink == 0};
+}
+
 Result<std::optional<VolumeHeader>> VolumeFolder::read_header() const {
   VolumeHeader raw;
   auto const bytes = std::as_writable_bytes(std::span{&raw, 1});

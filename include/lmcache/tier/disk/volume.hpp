@@ -47,7 +47,8 @@ struct OpenVolume {
 // used longest ago as far as the limit asks for it.
 [[nodiscard]] Result<void> load_directory(DirectoryState& state, VolumeFiles const& files);
 
-// The file of the directory of a volume.
-[[nodiscard]] std::string directory_path(std::string const& memory_folder, Id128 const& volume);
+// The file of the directory of a volume. A copy of a volume has one of its own.
+[[nodiscard]] std::string directory_path(std::string const& memory_folder, Id128 const& volume,
+                                         VolumeFolder::FileIdentity const& file);
 
 }  // namespace lmcache

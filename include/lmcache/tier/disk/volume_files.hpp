@@ -42,6 +42,14 @@ class VolumeFolder {
   [[nodiscard]] Result<std::optional<VolumeHeader>> read_header() const;
   [[nodiscard]] Result<void> write_header(VolumeHeader const& header) const;
 
+  // Of the file `volume`: a copy of the folder has another one.
+  struct FileIdentity {
+    std::uint64_t device = 0;
+    std::uint64_t inode = 0;
+    bool removed = false;  // the name was taken away since it was opened
+  };
+  [[nodiscard]] FileIdentity identity() const noexcept;
+
   [[nodiscard]] std::string const& path() const noexcept { return path_; }
   [[nodiscard]] int fd() const noexcept { return folder_.get(); }
 

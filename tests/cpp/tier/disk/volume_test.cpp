@@ -306,5 +306,24 @@ TEST_F(Volume, AnotherUsersFolderIsRefused) {
   EXPECT_EQ(refusal(scene_, "is a disk cache of user 65534"), ErrorCode::kInvalidArgument);
 }
 
+TEST(VolumeCopy, ACopyOfAFolderIsAVolumeOfItsOwnAlsoWhileTheOriginalIsInUse) {
+  DiskScene scene;
+  scene.open();
+  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 10)), DiskOutcome::kDone), 10);
+  ASSERT_TRUE(scene.tier().drain(std::chrono::seconds{10}));
+  std::string const copy = scene.path() + "-copy";
+  std::filesystem::copy(scene.path(), copy, std::filesystem::copy_options::recursive);
+  auto options = scene.options();
+  options.volume.folders = {copy};
+  SystemClock const clock;
+  auto const other = must(DiskTier::open(options, clock, {}));
+  EXPECT_TRUE(other->loaded());
+  EXPECT_EQ(other->status().use.processes, 1u);
+  EXPECT_EQ(other->status().use.chunks, 10u);
+  EXPECT_EQ(other->clear(), 10u);
+  EXPECT_EQ(scene.count_there(seeds(0, 10)), 10u);
+  EXPECT_EQ(scene.tier().status().use.processes, 1u);
+}
+
 }  // namespace
 }  // namespace lmcache::test
