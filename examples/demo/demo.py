@@ -4,6 +4,7 @@
     nothing cached      every prompt is computed
     same engine         vLLM's own prefix cache is reset, so the KV comes from LMCache
     new engine process  the KV comes from the segment, which outlived the first engine
+    memory gone         the segment was removed too, as by a reboot: the KV comes from disk
 
 and, before all that, on vLLM without LMCache, for the answers that must come out each time. Ends
 with status 1 when an answer differs.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import sys
 import time
 import uuid
@@ -39,6 +41,7 @@ QUESTIONS = (
 )
 ANSWER_TOKENS = 24
 SEGMENT_GB = 0.6
+DISK_GB = 2
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ NATIVE = Way("vLLM without LMCache")
 COLD = Way("nothing cached", clears=True)
 WARM = Way("same engine")
 RESTART = Way("new engine process")
+DISK = Way("memory gone, from disk")
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
@@ -67,18 +71,24 @@ def main() -> int:
     # A name of its own, so that the demo starts cold and meets nobody.
     segment = f"demo-{uuid.uuid4().hex[:8]}"
     console.print(
-        f"Three questions about {HERE.name}/document.txt, asked in three ways, and first of all "
-        "without LMCache. This takes two to four minutes on two CPU cores."
+        f"Three questions about {HERE.name}/document.txt, asked in four ways, and first of all "
+        "without LMCache. This takes three to five minutes on two CPU cores."
     )
+    disk = arguments.out / "disk"
+    shutil.rmtree(disk, ignore_errors=True)
+    store = Store(segment, disk)
     asked: list[Asked] = []
     try:
         conversation = Conversation(arguments.model)
-        for title, name, ways in (
-            ("vLLM without LMCache", "", [NATIVE]),
-            ("vLLM with LMCache", segment, [COLD, WARM]),
-            ("a new vLLM process with LMCache", segment, [RESTART]),
+        for title, used, ways in (
+            ("vLLM without LMCache", None, [NATIVE]),
+            ("vLLM with LMCache", store, [COLD, WARM]),
+            ("a new vLLM process with LMCache", store, [RESTART]),
+            ("another one, its memory lost", store, [DISK]),
         ):
-            asked += run_engine(title, name, ways, conversation.prompts, arguments)
+            if ways == [DISK]:
+                store.lose_memory()
+            asked += run_engine(title, used, ways, conversation.prompts, arguments)
     except LMCacheError as error:
         console.print(f"[red]{error}[/red]")
         return 1
@@ -86,8 +96,9 @@ def main() -> int:
         console.print("interrupted")
         return 130
     finally:
-        remove(segment)
-    rows = rows_of(asked, [COLD.name, WARM.name, RESTART.name], NATIVE.name)
+        store.lose_memory()
+        shutil.rmtree(disk, ignore_errors=True)
+    rows = rows_of(asked, [COLD.name, WARM.name, RESTART.name, DISK.name], NATIVE.name)
     print_table(console, rows)
     print_answers(asked, conversation)
     picture = arguments.out / "ttft.png"
@@ -133,23 +144,48 @@ class Conversation:
         return str(self._tokenizer.decode(token_ids)).strip()
 
 
+@dataclass(frozen=True)
+class Store:
+    """Where the demo's engines keep KV."""
+
+    segment: str
+    disk: Path
+
+    @property
+    def config(self) -> dict[str, object]:
+        """With the model, this is all that a user tells vLLM."""
+        return {
+            "segment": self.segment,
+            "max_local_cpu_size": SEGMENT_GB,
+            "local_disk": str(self.disk),
+            "max_local_disk_size": DISK_GB,
+        }
+
+    def clear(self) -> None:
+        """Forget everything, in memory and on disk."""
+        _native.clear_segment(_native.segment_path(self.segment))
+        _native.DiskVolume.open([str(self.disk)], lambda level, line: None).clear()
+
+    def lose_memory(self) -> None:
+        """Remove the segment, as a reboot does."""
+        with contextlib.suppress(LMCacheError):  # no engine may have got as far as to make it
+            _native.remove_segment(_native.segment_path(self.segment))
+
+
 def run_engine(
     title: str,
-    segment: str,
+    store: Store | None,
     ways: list[Way],
     prompts: list[list[int]],
     arguments: argparse.Namespace,
 ) -> list[Asked]:
     """Run one vLLM process and return its answers; prints each as it comes."""
-    log = arguments.out / f"{title.replace(' ', '_')}.log"
+    log = arguments.out / f"{title.replace(',', '').replace(' ', '_')}.log"
     options = {
         "model": str(arguments.model),
         "dtype": "float32",
         "max_model_len": 4096,
-        # With the model, this is all that a user tells vLLM.
-        "lmcache_config": {"segment": segment, "max_local_cpu_size": SEGMENT_GB}
-        if segment
-        else None,
+        "lmcache_config": store.config if store else None,
     }
     asked = []
     with console.status(f"{title}: starting (20 to 40 s)"), VllmProcess(options, log) as engine:
@@ -158,8 +194,8 @@ def run_engine(
         console.print(f"[bold]{title}[/bold] is ready")
         for way in ways:
             for number, prompt in enumerate(prompts):
-                if way.clears:
-                    _native.clear_segment(_native.segment_path(segment))
+                if way.clears and store:
+                    store.clear()
                 engine.reset()  # what is reused does not come from vLLM's own cache
                 answer = engine.run(prompt, ANSWER_TOKENS)
                 asked.append(Asked(way.name, number, answer))
@@ -170,12 +206,6 @@ def run_engine(
                 )
                 time.sleep(0.3)  # stores end behind the step loop; the next question may want them
     return asked
-
-
-def remove(segment: str) -> None:
-    """Remove the demo's segment."""
-    with contextlib.suppress(LMCacheError):  # no engine may have got as far as to make it
-        _native.remove_segment(_native.segment_path(segment))
 
 
 def print_answers(asked: list[Asked], conversation: Conversation) -> None:

@@ -11,12 +11,12 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from table import Row
 
-COLOURS = ("#8a8f98", "#2a7de1", "#1aa179")
+COLOURS = ("#8a8f98", "#2a7de1", "#1aa179", "#d9822b")
 
 
 def draw(rows: list[Row], path: Path) -> None:
     """Write a bar chart of the times to first token, on a logarithmic scale, as a PNG."""
-    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9.6, 4.4), layout="constrained")
     questions = range(len(rows[0].ttft_s))
     width = 0.8 / len(rows)
     for place, (row, colour) in enumerate(zip(rows, COLOURS, strict=True)):
