@@ -164,7 +164,7 @@ class Store:
     def clear(self) -> None:
         """Forget everything, in memory and on disk."""
         _native.clear_segment(_native.segment_path(self.segment))
-        _native.DiskVolume.open([str(self.disk)], lambda level, line: None).clear()
+        _native.DiskVolume.open([str(self.disk)], lambda *_: None).clear()
 
     def lose_memory(self) -> None:
         """Remove the segment, as a reboot does."""

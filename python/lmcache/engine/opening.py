@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmcache import _native
@@ -66,7 +66,7 @@ def disk_options(config: LMCacheConfig) -> dict[str, Any]:
     if not config.enable_disk_cache:
         return {}
     return {
-        "disk_folders": [os.path.abspath(folder) for folder in config.disk_cache_path],
+        "disk_folders": [str(Path(folder).absolute()) for folder in config.disk_cache_path],
         "disk_bytes": int((config.max_local_disk_size or 0) * GIGABYTE),
         "disk_io": config.disk_io,
         "disk_durability": config.durability,

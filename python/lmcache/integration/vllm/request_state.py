@@ -87,7 +87,6 @@ class RequestState:
             self.hit.release()
             self.hit = None
 
-
     def release_fetch(self) -> None:
         """Stop waiting for the disk; what is still under way arrives for others."""
         if self.fetch is not None:
