@@ -40,7 +40,7 @@ class DiskDeath : public testing::Test {
   void expect_at_rest() {
     EXPECT_TRUE(directory_is_sound(scene_.state()));
     EXPECT_TRUE(directory_is_at_rest(scene_.state()));
-    EXPECT_EQ(scene_.directory().use().processes, 1u);
+    EXPECT_EQ(scene_.state().processes.attached_count(), 1u);
   }
 
   VolumeScene scene_{fixed_file_bytes(1, 1024) + (4u << 20)};
@@ -84,7 +84,7 @@ TEST_F(DiskDeath, ASlabThatTheDeadWereMakingIsMadeByOthers) {
 TEST_F(DiskDeath, WhoBuriesTheDeadMayDieToo) {
   die_after([&](DiskDirectory& directory) { (void)directory.allocate(disk_key(100), 2u << 20); });
   die_after([&](DiskDirectory& directory) { (void)directory.reap(); });
-  EXPECT_EQ(scene_.directory().use().processes, 2u);
+  EXPECT_EQ(scene_.state().processes.attached_count(), 2u);
   bury(scene_.directory());
   expect_at_rest();
 }
@@ -104,9 +104,9 @@ TEST_F(DiskDeath, ANewProcessFindsAPlaceAmongTheDead) {
   }
   for (auto& other : others) other->kill();
   auto joined = must(scene_.try_open());
-  EXPECT_EQ(joined.directory->use().processes, 64u);
+  EXPECT_EQ(scene_.state().processes.attached_count(), 64u);
   bury(*joined.directory);
-  EXPECT_EQ(joined.directory->use().processes, 2u);
+  EXPECT_EQ(scene_.state().processes.attached_count(), 2u);
   EXPECT_TRUE(directory_is_at_rest(scene_.state()));
 }
 
