@@ -51,7 +51,7 @@ std::byte* aligned_memory(py::buffer_info const& info, std::uint64_t size_bytes)
 StatusDict status_of(DiskVolume& volume) {
   auto const status = without_gil([&] { return volume.tier().status(); });
   StatusDict out("folders"_a = status.folders, "io_engine"_a = status.engine,
-                 "registered_buffers"_a = status.registered_buffers,
+                 "registered_buffers"_a = status.registered_buffers, "direct"_a = status.direct,
                  "limit_bytes"_a = status.use.limit_bytes, "file_bytes"_a = status.use.file_bytes,
                  "used_bytes"_a = status.use.used_bytes, "chunks"_a = status.use.chunks,
                  "slabs"_a = status.use.slabs, "record_capacity"_a = status.use.record_capacity,

@@ -35,11 +35,15 @@ Result<std::unique_ptr<DiskSide>> DiskSide::open(EngineOptions const& options, D
                    dram.note_off_disk(key);
                  }));
   side->planner_ = std::make_unique<FetchPlanner>(dram, *side->disk_, clock);
+  for (auto const& known : side->disk_->models()) {
+    side->known_speeds_.emplace(known.root, known.prefill_ps_per_token);
+  }
   side->note_in_segment();
   return side;
 }
 
 DiskSide::~DiskSide() {
+  describe_opened();
   remember_speed();
   planner_.reset();
   disk_.reset();
@@ -74,14 +78,22 @@ void DiskSide::opened(DramNamespace const& space) {
   record.geometry_hash = space.geometry_hash;
   copy_text(record.model, space.model);
   copy_text(record.description, space.description);
-  for (auto const& known : disk_->models()) {
-    if (known.root == record.root) record.prefill_ps_per_token = known.prefill_ps_per_token;
+  std::lock_guard const lock{mutex_};
+  if (auto const known = known_speeds_.find(record.root); known != known_speeds_.end()) {
+    record.prefill_ps_per_token = known->second;
   }
+  // One per adapter and tenant: there may be any number, and the file keeps the last few.
+  if (models_.size() == kMaxModels) return;
+  if (models_.insert_or_assign(record.root, record).second) to_describe_.push_back(record.root);
+}
+
+void DiskSide::describe_opened() {
+  std::vector<ModelRecord> fresh;
   {
     std::lock_guard const lock{mutex_};
-    models_.insert_or_assign(record.root, record);
+    for (auto const& root : std::exchange(to_describe_, {})) fresh.push_back(models_.at(root));
   }
-  disk_->describe_model(record);
+  for (auto const& record : fresh) disk_->describe_model(record);
 }
 
 FetchPlanner::Span DiskSide::span(DramNamespace const& space, std::uint32_t first_token,
@@ -132,6 +144,7 @@ void DiskSide::memory_ready(std::uint32_t extent) {
 
 void DiskSide::keep_house() {
   if (auto const used = dram_.take_used_below(); !used.empty()) disk_->touch(used);
+  describe_opened();
   auto const now = clock_.monotonic_ns();
   if (now < remember_at_ns_) return;
   remember_at_ns_ = now + kRememberEveryNs;

@@ -281,6 +281,13 @@ void Engine::cancel_job(JobId job) { state_->jobs.cancel(job); }
 std::vector<std::uint32_t> Engine::finish_job(JobId job) { return state_->jobs.finish(job); }
 
 std::uint64_t Engine::clear(std::optional<NamespaceHandle> space) {
+  // First: what goes from memory before it could be fetched again.
+  std::uint64_t below = 0;
+  if (state_->disk) below = state_->disk->clear(space ? std::optional{space->root} : std::nullopt);
+  return std::max(below, clear_memory(space));
+}
+
+std::uint64_t Engine::clear_memory(std::optional<NamespaceHandle> const& space) {
   std::optional<std::uint16_t> id;
   if (space.has_value()) {
     auto const& known = at(*space);

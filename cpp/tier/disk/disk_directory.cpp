@@ -197,7 +197,7 @@ void DiskDirectory::abandon(DiskPlace const& place) {
   if (state_.entries[place.record].state == DiskState::kWriting) state_.free_entry(place.record);
 }
 
-std::vector<DiskPlace> DiskDirectory::clear() {
+std::vector<DiskPlace> DiskDirectory::clear(std::optional<Id128> const& root) {
   std::vector<DiskPlace> freed;
   // In batches, so that nobody else waits for the lock for long.
   constexpr std::uint32_t kBatch = 4096;
@@ -208,6 +208,7 @@ std::vector<DiskPlace> DiskDirectory::clear() {
     for (std::uint32_t index = first; index < end; ++index) {
       auto const& entry = state_.entries[index];
       if (entry.state != DiskState::kReady || entry.readers != 0) continue;
+      if (root && entry.root != *root) continue;
       freed.push_back(place_of(index));
       state_.retire_entry(index);
     }

@@ -213,8 +213,11 @@ void DiskTier::free_on_disk(DiskPlace const& place) {
   changed_.notify_all();
 }
 
-std::uint64_t DiskTier::clear() {
-  auto const freed = volume_.directory->clear();
+std::uint64_t DiskTier::clear(std::optional<ChunkKey> const& root) {
+  std::optional<Id128> first_half;
+  if (root)
+    std::copy_n(root->bytes.begin(), std::tuple_size_v<Id128>, first_half.emplace().begin());
+  auto const freed = volume_.directory->clear(first_half);
   for (auto const& place : freed) free_on_disk(place);
   return freed.size();
 }
@@ -226,6 +229,7 @@ DiskStatus DiskTier::status() {
   auto const traits = io_->traits();
   out.engine = traits.name;
   out.registered_buffers = traits.registered_buffers;
+  out.direct = !slabs_.fell_back();
   out.directory = volume_.directory->segment().path();
   return out;
 }

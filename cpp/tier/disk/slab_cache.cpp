@@ -32,6 +32,7 @@ Result<SlabCache::Slab> SlabCache::get(DiskPlace const& place) {
   if (opened.direct && opened.alignment_bytes > kDiskPageBytes) {
     LMC_TRY_ASSIGN(opened, files_.open_slab(place.folder, place.slab, IoCaching::kBuffered));
   }
+  if (caching == IoCaching::kDirect && !opened.direct) fell_back_.store(true);
   LMC_TRY_ASSIGN(IoFile const file, io_->add_file(opened.fd.get()));
   Slab const out{.file = file, .fd = opened.fd.get(), .direct = opened.direct};
   open_.emplace(place.slab,

@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include <lmcache/base/clock.hpp>
 #include <lmcache/base/log.hpp>
@@ -38,7 +40,10 @@ class DiskSide {
                                                   std::uint32_t limit_tokens);
   [[nodiscard]] std::uint32_t reach(DramNamespace const& space, KeyChain const& chain,
                                     std::uint32_t first_token, std::uint32_t limit_tokens);
-  // A namespace was opened: what is known on disk of its speed is learnt, and its name noted.
+  // Forgets the chunks of a namespace, or all. Returns how many.
+  std::uint64_t clear(std::optional<ChunkKey> const& root) { return disk_->clear(root); }
+  // A namespace was opened: what is known on disk of its speed is learnt; its name is noted there
+  // by the housekeeper, since that writes a file.
   void opened(DramNamespace const& space);
   // An extent of the segment has memory: the kernel may know it for good, since holes are punched
   // only into extents that nobody will use.
@@ -59,6 +64,7 @@ class DiskSide {
   [[nodiscard]] std::uint64_t measured_prefill() const;
   [[nodiscard]] FetchPlanner::Span span(DramNamespace const& space, std::uint32_t first_token,
                                         std::uint32_t limit_tokens);
+  void describe_opened();
   void remember_speed();
 
   DramTier& dram_;
@@ -68,8 +74,10 @@ class DiskSide {
   std::unique_ptr<DiskTier> disk_;  // goes before what its callbacks use
   std::unique_ptr<FetchPlanner> planner_;
 
-  std::mutex mutex_;                                                // guards what follows
-  std::unordered_map<ChunkKey, ModelRecord, ChunkKeyHash> models_;  // by root
+  std::mutex mutex_;                                                        // guards what follows
+  std::unordered_map<ChunkKey, ModelRecord, ChunkKeyHash> models_;          // by root
+  std::unordered_map<ChunkKey, std::uint64_t, ChunkKeyHash> known_speeds_;  // of earlier engines
+  std::vector<ChunkKey> to_describe_;                                       // of models_
   std::uint64_t remembered_prefill_{0};
   std::int64_t remember_at_ns_{0};
 };

@@ -169,7 +169,8 @@ class Engine {
   // Forgets a job that is done. Indices of the items that failed.
   std::vector<std::uint32_t> finish_job(JobId job);
 
-  // Removes chunks that nobody leases, from memory. Returns how many.
+  // Removes chunks that nobody leases, from memory and from disk. Returns how many: the larger of
+  // the two numbers, since most chunks are in both.
   std::uint64_t clear(std::optional<NamespaceHandle> space = std::nullopt);
 
   // What the serving engine measured. The time to first token that the cache saves follows from
@@ -183,6 +184,7 @@ class Engine {
 
  private:
   explicit Engine(EngineOptions options);
+  std::uint64_t clear_memory(std::optional<NamespaceHandle> const& space);
   [[nodiscard]] DramNamespace& at(NamespaceHandle const& space) const;
 
   struct State;

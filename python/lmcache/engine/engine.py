@@ -199,7 +199,7 @@ class LMCacheEngine:
             return self._pins.remove(prompt) if prompt else 0
 
     def clear(self, *, all_models: bool = False) -> int:
-        """Remove what the segment holds of this model, or of all; return the number of chunks.
+        """Remove what memory and disk hold of this model, or of all; return the number of chunks.
 
         Chunks that are pinned, or being copied by any process, stay.
         """

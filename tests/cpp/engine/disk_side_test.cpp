@@ -110,6 +110,23 @@ TEST(DiskSide, ItsSegmentTellsOfIt) {
   EXPECT_LE(status.disk->file_bytes, status.disk->limit_bytes);
 }
 
+TEST(DiskSide, ClearForgetsWhatLiesOnDiskToo) {
+  DiskEngineScene disk;
+  auto const prompt = simple_prompt(1, 96);
+  disk->serve(prompt);
+  ASSERT_TRUE(disk.drain());
+  auto const other = must(disk->engine->open_namespace(
+      {.model = "other", .chunk_tokens = disk.shape().chunk_tokens},
+      {.dtype = "bfloat16", .layout = "test", .groups = {disk.shape().kv.group()}}));
+  EXPECT_EQ(disk->engine->clear(other), 0u);
+  EXPECT_EQ(disk.in_memory(prompt), 96u);
+  EXPECT_EQ(disk->engine->clear(disk->space), 3u);
+  EXPECT_EQ(disk.fetch(prompt), 0u);
+  ASSERT_TRUE(disk.drain());
+  disk.restart();
+  EXPECT_EQ(disk.fetch(prompt), 0u);
+}
+
 TEST(DiskSide, AFolderThatCannotBeUsedIsToldAndTheEngineGoesOn) {
   DiskEngineScene disk;
   disk.scene.reset();

@@ -69,10 +69,10 @@ TEST_F(FetchPlanning, WhatArrivedStaysUntilItIsReleased) {
   ASSERT_TRUE(fetch.has_value());
   ASSERT_TRUE(fetch->wait(EngineScene::kPatience));
   EXPECT_EQ(must(disk->engine->status()).leased, 4u);
-  EXPECT_EQ(disk->engine->clear(), 0u);
+  EXPECT_EQ(disk.clear_memory(), 0u);
   fetch->release();
   EXPECT_EQ(must(disk->engine->status()).leased, 0u);
-  EXPECT_EQ(disk->engine->clear(), 4u);
+  EXPECT_EQ(disk.clear_memory(), 4u);
 }
 
 TEST_F(FetchPlanning, OneThatIsDroppedAtOnceLeavesNothingBehind) {

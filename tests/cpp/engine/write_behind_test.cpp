@@ -16,7 +16,7 @@ TEST(WriteBehind, WritesEachChunkOnceWhoeverStoresIt) {
   auto const prompt = simple_prompt(1, 96);
   disk->serve(prompt);
   ASSERT_TRUE(disk.drain());
-  EXPECT_EQ(disk->engine->clear(), 3u);
+  EXPECT_EQ(disk.clear_memory(), 3u);
   EXPECT_EQ(disk->serve(prompt).stored_chunks, 3u);  // memory forgot it, the disk did not
   ASSERT_TRUE(disk.drain());
   auto const counters = disk.counters();

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "support/engine_scene.hpp"
@@ -17,6 +18,7 @@ class DiskEngineScene {
   explicit DiskEngineScene(EngineShape shape = {}) : shape_{std::move(shape)} {
     shape_.options.disk_folders = {folder / "disk"};
     shape_.options.disk_memory_folder = folder.path();
+    shape_.options.segment = folder / "segment";
     if (shape_.options.disk_bytes == 0) shape_.options.disk_bytes = 64u << 20;
     open();
   }
@@ -31,6 +33,10 @@ class DiskEngineScene {
   [[nodiscard]] EngineScene* operator->() { return scene.get(); }
   [[nodiscard]] EngineShape& shape() { return shape_; }
 
+  // Empties memory and leaves the disk alone.
+  [[nodiscard]] std::uint64_t clear_memory() {
+    return must(clear_segment(shape_.options.segment, std::nullopt));
+  }
   [[nodiscard]] bool drain() { return scene->engine->drain(std::chrono::seconds{30}); }
   [[nodiscard]] std::uint32_t in_memory(TestPrompt const& prompt) {
     return scene->engine

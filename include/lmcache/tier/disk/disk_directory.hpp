@@ -132,7 +132,7 @@ class DiskDirectory {
   void abandon(DiskPlace const& place);
 
   // Forgets what nobody reads. The slots are the caller's, as after remove().
-  [[nodiscard]] std::vector<DiskPlace> clear();
+  [[nodiscard]] std::vector<DiskPlace> clear(std::optional<Id128> const& root = std::nullopt);
   // Takes back what dead processes held. Files of slabs that they were making or emptying are
   // `emptied`: the caller removes them and calls finish_slab().
   [[nodiscard]] SlabTask reap();

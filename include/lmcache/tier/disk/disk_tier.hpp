@@ -114,7 +114,7 @@ class DiskTier {
     io_->register_memory(data, size_bytes);
   }
   // Forgets what nobody reads. Returns how many chunks.
-  std::uint64_t clear();
+  std::uint64_t clear(std::optional<ChunkKey> const& root = std::nullopt);
   [[nodiscard]] DiskStatus status();
   [[nodiscard]] DiskDirectory& directory() noexcept { return *volume_.directory; }
   [[nodiscard]] VolumeFiles const& files() const noexcept { return volume_.files; }

@@ -2,6 +2,7 @@
 // The slabs that a process has open, known to its I/O engine.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <unordered_map>
@@ -30,6 +31,8 @@ class SlabCache {
   // The engine goes before what it has under way has ended: the files stay open until we go too,
   // and no other is opened.
   void forget_io() noexcept;
+  // Some slab goes through the page cache, since its file system has no O_DIRECT.
+  [[nodiscard]] bool fell_back() const noexcept { return fell_back_.load(); }
 
  private:
   struct Open {
@@ -39,6 +42,7 @@ class SlabCache {
   };
 
   VolumeFiles const& files_;
+  std::atomic<bool> fell_back_{false};
   std::mutex mutex_;  // guards what follows
   AsyncFileIo* io_;
   std::unordered_map<std::uint32_t, Open> open_;
