@@ -202,16 +202,21 @@ void bind_engine(py::module_& module) {
   engine.def(
       "fetch",
       [](std::shared_ptr<EngineHolder> const& self, NamespaceHandle const& space,
-         KeyChain const& prompt, std::uint32_t hit_tokens,
-         std::int64_t limit_tokens) -> std::optional<FetchHolder> {
+         KeyChain const& prompt, std::uint32_t hit_tokens, std::int64_t limit_tokens,
+         std::uint32_t computed_tokens) -> std::optional<FetchHolder> {
         auto const target = self->get();
         auto const limit = limit_tokens < 0 ? std::numeric_limits<std::uint32_t>::max()
                                             : static_cast<std::uint32_t>(limit_tokens);
-        auto started = without_gil([&] { return target->fetch(space, prompt, hit_tokens, limit); });
+        auto started = without_gil([&] {
+          return target->fetch(space, prompt,
+                               {.hit_tokens = hit_tokens,
+                                .computed_tokens = computed_tokens,
+                                .limit_tokens = limit});
+        });
         if (!started) return std::nullopt;
         return FetchHolder{self, std::move(*started)};
       },
-      "namespace"_a, "prompt"_a, "hit_tokens"_a, "limit_tokens"_a = -1,
+      "namespace"_a, "prompt"_a, "hit_tokens"_a, "limit_tokens"_a = -1, "computed_tokens"_a = 0,
       "Brings what follows a hit from disk; None: nothing is there, or computing it is faster.");
   engine.def(
       "reach",

@@ -96,27 +96,24 @@ void DiskSide::describe_opened() {
   for (auto const& record : fresh) disk_->describe_model(record);
 }
 
-FetchPlanner::Span DiskSide::span(DramNamespace const& space, std::uint32_t first_token,
-                                  std::uint32_t limit_tokens) {
-  // Not known is as good as slow.
-  std::uint64_t prefill = always_fetch_ ? 0 : measured_prefill();
-  if (prefill == 0 && !always_fetch_) {
-    std::lock_guard const lock{mutex_};
-    auto const known = models_.find(space.opened.root);
-    if (known != models_.end()) prefill = known->second.prefill_ps_per_token;
-  }
-  return {
-      .first_token = first_token, .limit_tokens = limit_tokens, .prefill_ps_per_token = prefill};
+std::uint64_t DiskSide::prefill_ps_per_token(DramNamespace const& space) {
+  if (always_fetch_) return 0;  // not known is as good as slow
+  if (auto const measured = measured_prefill(); measured != 0) return measured;
+  std::lock_guard const lock{mutex_};
+  auto const known = known_speeds_.find(space.opened.root);
+  return known != known_speeds_.end() ? known->second : 0;
 }
 
 std::shared_ptr<FetchState> DiskSide::fetch(DramNamespace& space, KeyChain const& chain,
-                                            std::uint32_t first_token, std::uint32_t limit_tokens) {
-  return planner_->start(space, chain, span(space, first_token, limit_tokens));
+                                            FetchPlanner::Span span) {
+  span.prefill_ps_per_token = prefill_ps_per_token(space);
+  return planner_->start(space, chain, span);
 }
 
 std::uint32_t DiskSide::reach(DramNamespace const& space, KeyChain const& chain,
-                              std::uint32_t first_token, std::uint32_t limit_tokens) {
-  return planner_->reach(space, chain, span(space, first_token, limit_tokens));
+                              FetchPlanner::Span span) {
+  span.prefill_ps_per_token = prefill_ps_per_token(space);
+  return planner_->reach(space, chain, span);
 }
 
 // For the next start: then the first prompt cannot be weighed by anything else.

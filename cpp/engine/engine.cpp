@@ -226,9 +226,13 @@ Hit Engine::lookup(NamespaceHandle const& space, KeyChain const& chain,
 }
 
 std::optional<Fetch> Engine::fetch(NamespaceHandle const& space, KeyChain const& chain,
-                                   std::uint32_t hit_tokens, std::uint32_t limit_tokens) {
+                                   FetchRange range) {
   if (!state_->disk) return std::nullopt;
-  auto started = state_->disk->fetch(at(space), chain, hit_tokens, limit_tokens);
+  auto started = state_->disk->fetch(at(space), chain,
+                                     {.first_token = range.hit_tokens,
+                                      .computed_tokens = range.computed_tokens,
+                                      .limit_tokens = range.limit_tokens,
+                                      .prefill_ps_per_token = 0});
   if (!started) return std::nullopt;
   state_->housekeeper.wake();
   return Fetch{std::move(started)};
@@ -237,7 +241,11 @@ std::optional<Fetch> Engine::fetch(NamespaceHandle const& space, KeyChain const&
 std::uint32_t Engine::reach(NamespaceHandle const& space, KeyChain const& chain,
                             std::uint32_t hit_tokens, std::uint32_t limit_tokens) {
   if (!state_->disk) return hit_tokens;
-  return state_->disk->reach(at(space), chain, hit_tokens, limit_tokens);
+  return state_->disk->reach(at(space), chain,
+                             {.first_token = hit_tokens,
+                              .computed_tokens = 0,
+                              .limit_tokens = limit_tokens,
+                              .prefill_ps_per_token = 0});
 }
 
 bool Engine::has_disk() const noexcept { return state_->disk != nullptr; }

@@ -79,8 +79,9 @@ std::optional<LoadEstimate> FetchPlanner::estimate(Plan const& plan, Span const&
     out.largest_bytes = std::max(out.largest_bytes, wanted.size_bytes);
     anything = anything || wanted.size_bytes != 0 || wanted.coming;
   }
-  if (!anything || plan.prefix_tokens <= span.first_token) return std::nullopt;
-  out.tokens = plan.prefix_tokens - span.first_token;
+  std::uint32_t const known = std::max(span.first_token, span.computed_tokens);
+  if (!anything || plan.prefix_tokens <= known) return std::nullopt;
+  out.tokens = plan.prefix_tokens - known;
   return out;
 }
 
@@ -88,7 +89,9 @@ std::uint32_t FetchPlanner::reach(DramNamespace const& space, KeyChain const& ch
                                   Span const& span) const {
   auto const plan = look(space, chain, span);
   auto const load = estimate(plan, span);
-  return load && load->worth_it() ? plan.prefix_tokens : span.first_token;
+  // No estimate: all of it is in memory by now, or nothing follows.
+  bool const taken = !load || load->worth_it();
+  return taken ? std::max(span.first_token, plan.prefix_tokens) : span.first_token;
 }
 
 std::shared_ptr<FetchState> FetchPlanner::start(DramNamespace& space, KeyChain const& chain,

@@ -212,7 +212,12 @@ class Engine:
         Waits until what was stored is on disk; False at the deadline.
         """
     def fetch(
-        self, namespace: Namespace, prompt: Prompt, hit_tokens: int, limit_tokens: int = -1
+        self,
+        namespace: Namespace,
+        prompt: Prompt,
+        hit_tokens: int,
+        limit_tokens: int = -1,
+        computed_tokens: int = 0,
     ) -> Fetch | None:
         """
         Brings what follows a hit from disk; None: nothing is there, or computing it is faster.

@@ -114,8 +114,16 @@ def test_memory_so_small_that_most_comes_from_disk(open_llm, reference, filled):
 
 
 def test_requests_that_share_a_prefix_on_disk_read_it_once(open_llm, reference, filled):
-    llm = start(open_llm, config(filled))
-    answers = llm.ask(SHARED, TOKENS)
+    waits = []
+    for prompts in ([SHARED[0]], SHARED):
+        llm = start(open_llm, config(filled))
+        told = count_waits(llm)
+        answers = llm.ask(prompts, TOKENS)
+        waits.append(told)
+    assert len(waits[0]) == 1
+    assert 1 <= len(waits[1]) <= len(SHARED)
+    ratio = max(waits[1]) / waits[0][0]
+    print(f"\nlongest wait for the disk, 8 requests over one alone: {ratio:.2f}")
     for asked, answer in zip(SHARED, answers, strict=True):
         assert answer.differs_from(reference[tuple(asked)]) == ""
         assert answer.cached_tokens >= 1024
@@ -123,6 +131,20 @@ def test_requests_that_share_a_prefix_on_disk_read_it_once(open_llm, reference, 
     total = status(llm)["total"]
     assert total["disk_read_chunks"] <= 1024 // CHUNK + 2  # and a tail of the first
     assert total["load_failures_gone"] == 0
+
+
+def count_waits(llm: Any) -> list[float]:
+    """Return a list that gets the seconds each request waits for the disk from now on."""
+    stats, seen = llm.connector._scheduler_half.stats, []
+    original = stats.add
+
+    def add(**amounts: float) -> None:
+        if "disk_wait_seconds" in amounts:
+            seen.append(amounts["disk_wait_seconds"])
+        original(**amounts)
+
+    stats.add = add
+    return seen
 
 
 def test_a_slow_disk_is_not_waited_for(open_llm, reference, filled):

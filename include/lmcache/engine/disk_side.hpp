@@ -35,11 +35,11 @@ class DiskSide {
 
   // A chunk of a namespace was stored in memory.
   void stored(ChunkRef ref) { writes_.offer(*disk_, ref); }
+  // The speed of computing in `span` is filled in here.
   [[nodiscard]] std::shared_ptr<FetchState> fetch(DramNamespace& space, KeyChain const& chain,
-                                                  std::uint32_t first_token,
-                                                  std::uint32_t limit_tokens);
+                                                  FetchPlanner::Span span);
   [[nodiscard]] std::uint32_t reach(DramNamespace const& space, KeyChain const& chain,
-                                    std::uint32_t first_token, std::uint32_t limit_tokens);
+                                    FetchPlanner::Span span);
   // Forgets the chunks of a namespace, or all. Returns how many.
   std::uint64_t clear(std::optional<ChunkKey> const& root) { return disk_->clear(root); }
   // A namespace was opened: what is known on disk of its speed is learnt; its name is noted there
@@ -62,8 +62,8 @@ class DiskSide {
   void note_in_segment();
   // Picoseconds per token of our instance's processes; 0 = not measured.
   [[nodiscard]] std::uint64_t measured_prefill() const;
-  [[nodiscard]] FetchPlanner::Span span(DramNamespace const& space, std::uint32_t first_token,
-                                        std::uint32_t limit_tokens);
+  // Of a namespace; 0 = not known, or it does not matter.
+  [[nodiscard]] std::uint64_t prefill_ps_per_token(DramNamespace const& space);
   void describe_opened();
   void remember_speed();
 

@@ -77,6 +77,12 @@ struct ChunkRange {
   std::uint32_t end_token = 0;
 };
 
+struct FetchRange {
+  std::uint32_t hit_tokens = 0;       // that a lookup found in memory
+  std::uint32_t computed_tokens = 0;  // that the serving engine holds itself
+  std::uint32_t limit_tokens = 0;
+};
+
 // `blocks` of the view hold the chunk, in order.
 struct StoreItem {
   ChunkRef ref;
@@ -135,7 +141,7 @@ class Engine {
   // memory: look up again when it is done. Nothing: there is nothing, or computing it is faster.
   // Never waits for the disk.
   [[nodiscard]] std::optional<Fetch> fetch(NamespaceHandle const& space, KeyChain const& chain,
-                                           std::uint32_t hit_tokens, std::uint32_t limit_tokens);
+                                           FetchRange range);
   // How far a prefix would reach if what lies on disk were fetched; `hit_tokens` at least.
   [[nodiscard]] std::uint32_t reach(NamespaceHandle const& space, KeyChain const& chain,
                                     std::uint32_t hit_tokens, std::uint32_t limit_tokens);

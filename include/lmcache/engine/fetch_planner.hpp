@@ -22,7 +22,8 @@ class FetchPlanner {
       : dram_{dram}, disk_{disk}, clock_{clock} {}
 
   struct Span {
-    std::uint32_t first_token;  // all before it is in memory
+    std::uint32_t first_token;      // all before it is in memory
+    std::uint32_t computed_tokens;  // that the serving engine has: fetching them saves nothing
     std::uint32_t limit_tokens;
     std::uint64_t prefill_ps_per_token;  // 0 = not known
   };

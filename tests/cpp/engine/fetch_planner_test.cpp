@@ -24,7 +24,8 @@ class FetchPlanning : public testing::Test {
     disk.restart();
   }
   [[nodiscard]] std::optional<Fetch> start(std::uint32_t hit, std::uint32_t limit = kNoLimit) {
-    return disk->engine->fetch(disk->space, disk->chain(prompt), hit, limit);
+    return disk->engine->fetch(disk->space, disk->chain(prompt),
+                               {.hit_tokens = hit, .limit_tokens = limit});
   }
 
   DiskEngineScene disk;
@@ -48,9 +49,22 @@ TEST_F(FetchPlanning, LooksOnlyBeyondTheHit) {
   EXPECT_FALSE(start(107).has_value());
 }
 
+TEST_F(FetchPlanning, WhatTheServingEngineHasIsNotWorthAFetch) {
+  auto const fetch = [&](std::uint32_t computed) {
+    return disk->engine->fetch(disk->space, disk->chain(prompt),
+                               {.computed_tokens = computed, .limit_tokens = 96});
+  };
+  EXPECT_FALSE(fetch(96).has_value());
+  auto some = fetch(64);
+  ASSERT_TRUE(some.has_value());
+  ASSERT_TRUE(some->wait(EngineScene::kPatience));
+  EXPECT_EQ(disk.in_memory(prompt), 96u);  // a prefix has no holes
+}
+
 TEST_F(FetchPlanning, NothingForAPromptThatNobodyStored) {
   auto const other = simple_prompt(2, 107);
-  EXPECT_FALSE(disk->engine->fetch(disk->space, disk->chain(other), 0, kNoLimit).has_value());
+  EXPECT_FALSE(
+      disk->engine->fetch(disk->space, disk->chain(other), {.limit_tokens = kNoLimit}).has_value());
   EXPECT_EQ(disk->engine->reach(disk->space, disk->chain(other), 0, kNoLimit), 0u);
 }
 

@@ -48,7 +48,8 @@ class DiskEngineScene {
                       std::uint32_t limit = std::numeric_limits<std::uint32_t>::max()) {
     auto const chain = scene->chain(prompt);
     auto const hit = scene->engine->lookup(scene->space, chain, limit);
-    auto fetch = scene->engine->fetch(scene->space, chain, hit.prefix_tokens(), limit);
+    auto fetch = scene->engine->fetch(scene->space, chain,
+                                      {.hit_tokens = hit.prefix_tokens(), .limit_tokens = limit});
     if (!fetch) return hit.prefix_tokens();
     EXPECT_TRUE(fetch->wait(EngineScene::kPatience));
     return scene->engine->lookup(scene->space, chain, limit).prefix_tokens();

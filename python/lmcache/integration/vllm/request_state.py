@@ -23,6 +23,7 @@ class RequestState:
         "asked_tokens",
         "fetch",
         "fetched",
+        "fetching_since",
         "hit",
         "load_from",
         "load_tokens",
@@ -44,6 +45,7 @@ class RequestState:
         # time the request waits.
         self.fetch: _native.Fetch | None = None
         self.fetched = False
+        self.fetching_since = 0.0
         # Tokens [load_from, load_from + load_tokens) are to be loaded in the step that schedules
         # the request.
         self.load_from = 0

@@ -13,6 +13,7 @@ Its rules:
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -103,10 +104,13 @@ class SchedulerHalf:
         if request.skip_reading_prefix_cache or self._step < self._paused_until or limit < 1:
             state.release_hit()
             return 0
-        if state.fetch is not None and not state.fetch.done():
-            return None
+        if state.fetch is not None:
+            if not state.fetch.done():
+                return None
+            waited = time.monotonic() - state.fetching_since
+            self.stats.add(disk_waits=1, disk_wait_seconds=waited)
         hit = self._look_up(state, limit)
-        if self._fetches(state, hit, max(computed_tokens, int(hit.prefix_tokens)), limit):
+        if self._fetches(state, int(hit.prefix_tokens), computed_tokens, limit):
             return None
         state.next_chunk = max(state.next_chunk, hit.prefix_tokens // self._geometry.chunk_tokens)
         found = min(int(hit.prefix_tokens), limit) - computed_tokens
@@ -125,18 +129,18 @@ class SchedulerHalf:
         state.hit = hit
         return hit
 
-    def _fetches(self, state: RequestState, hit: _native.Hit, known: int, limit: int) -> bool:
+    def _fetches(self, state: RequestState, hit_tokens: int, computed: int, limit: int) -> bool:
         """Start to bring what follows a hit from disk; True if there is something to wait for.
 
-        `known` tokens are in vLLM's own cache or ours.
+        vLLM's own cache has `computed` tokens: they weigh nothing, but what lies before the others
+        must be in memory to be found.
         """
-        if state.fetched or not self._has_disk or known >= limit:
+        if state.fetched or not self._has_disk or max(hit_tokens, computed) >= limit:
             return False
         state.fetched = True
-        # From where ours ends: what vLLM has beyond it may be gone when the request is scheduled,
-        # but is not worth a read.
+        state.fetching_since = time.monotonic()
         state.fetch = self._engine.fetch(
-            state.namespace, state.prompt, max(int(hit.prefix_tokens), known), limit
+            state.namespace, state.prompt, hit_tokens, limit, computed_tokens=computed
         )
         return state.fetch is not None
 

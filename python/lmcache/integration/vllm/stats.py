@@ -18,6 +18,8 @@ COUNTERS = {
     "loaded_tokens": "tokens loaded, on each rank",
     "loaded_bytes": "bytes loaded, over all ranks",
     "load_seconds": "time loads took, from submission to arrival",
+    "disk_waits": "requests that waited for chunks from disk",
+    "disk_wait_seconds": "how long they waited, summed",
     "failed_blocks": "blocks that could not be loaded and were recomputed",
     "stored_chunks": "chunks stored, over all ranks",
     "dropped_chunks": "chunks that were to be stored and were not",
@@ -65,6 +67,9 @@ class LMCacheStats(KVConnectorStats):
             "load GB/s": round(get("loaded_bytes", 0) / load_s / 1e9, 2) if load_s else 0.0,
             "stored chunks": int(get("stored_chunks", 0)),
         }
+        if get("disk_waits", 0):
+            wait_s = get("disk_wait_seconds", 0) / get("disk_waits", 0)
+            figures["disk wait ms"] = round(wait_s * 1000, 1)
         if get("failed_blocks", 0):
             figures["failed blocks"] = int(get("failed_blocks", 0))
         return figures
