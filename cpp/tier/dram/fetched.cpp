@@ -20,7 +20,8 @@ DramTier::Found DramTier::find(ChunkKey const& key) const {
       .where = Whereabouts::kReady,
       .ref = {.index = index, .generation = entry.generation.load(std::memory_order_relaxed)}};
   if (entry.state.load(std::memory_order_acquire) != EntryState::kReady) {
-    bool const coming = (entry.lower_tiers.load(std::memory_order_relaxed) & kFetching) != 0;
+    auto const below = entry.lower_tiers.load(std::memory_order_relaxed);
+    bool const coming = (below & kFetching) != 0 && (below & kQuarantined) == 0;
     out.where = coming ? Whereabouts::kComing : Whereabouts::kWriting;
   }
   return out;

@@ -105,7 +105,9 @@ bool DramTier::is_ready(ChunkRef ref) const {
 bool DramTier::is_reserved(ChunkRef ref) const {
   if (!ref || ref.index >= state_.index.entry_limit()) return false;
   auto const& entry = state_.index.at(ref.index);
-  return entry.state.load(std::memory_order_acquire) == EntryState::kWriting && matches(entry, ref);
+  return entry.state.load(std::memory_order_acquire) == EntryState::kWriting &&
+         (entry.lower_tiers.load(std::memory_order_relaxed) & kQuarantined) == 0 &&
+         matches(entry, ref);
 }
 
 void DramTier::release(std::span<ChunkRef const> refs) {

@@ -8,6 +8,20 @@
 
 namespace lmcache {
 
+namespace {
+
+// The kernel goes on with transfers of a ring whose process is dead (io_uring in Linux 6 waits for
+// them in the background), and a slot that is given to another chunk meanwhile would be overwritten
+// after that chunk was published. Block devices give a transfer up after 30 s.
+constexpr std::uint32_t kQuarantineSeconds = 60;
+
+bool is_quarantined(Entry const& entry) noexcept {
+  return entry.state.load(std::memory_order_relaxed) == EntryState::kWriting &&
+         (entry.lower_tiers.load(std::memory_order_relaxed) & kQuarantined) != 0;
+}
+
+}  // namespace
+
 // The space lock is held. The process is dead, or it is us and we are leaving.
 bool DramTier::reclaim(std::uint32_t process) {
   std::uint64_t const bit = std::uint64_t{1} << process;
@@ -25,6 +39,15 @@ bool DramTier::reclaim(std::uint32_t process) {
       ++leases;
     }
     if (entry.state.load(std::memory_order_relaxed) != EntryState::kWriting) continue;
+    auto const below = entry.lower_tiers.load(std::memory_order_relaxed);
+    if ((below & kQuarantined) != 0) continue;
+    if (leased && (below & kFetching) != 0) {
+      entry.lower_tiers.store(below | kQuarantined, std::memory_order_relaxed);
+      entry.expires_unix_s =
+          static_cast<std::uint32_t>(state_.clock.unix_seconds()) + kQuarantineSeconds;
+      state_.space.expiry_used.store(1, std::memory_order_relaxed);
+      continue;
+    }
     // Half written by the dead, or reserved and without anybody who would write it or give it back.
     if (!leased && entry.writer != process && state_.processes.attached(entry.writer)) continue;
     if (auto const writers = entry.leases.load(std::memory_order_relaxed); writers != 0) {
@@ -92,9 +115,13 @@ void DramTier::sweep_expired() {
   std::uint32_t const end = std::min(limit, state_.space.sweep_cursor + kEntriesPerSweep);
   for (std::uint32_t index = state_.space.sweep_cursor; index < end; ++index) {
     auto const& entry = state_.index.at(index);
-    if (entry.state.load(std::memory_order_relaxed) != EntryState::kReady || !entry.expired(now))
-      continue;
-    if (allocator_.remove(index)) count(state_.counters->expired_chunks);
+    if (!entry.expired(now)) continue;
+    if (entry.state.load(std::memory_order_relaxed) == EntryState::kReady) {
+      if (allocator_.remove(index)) count(state_.counters->expired_chunks);
+    } else if (is_quarantined(entry)) {
+      auto const shard = state_.index.lock(entry.key(), kLockTimeout);
+      if (shard && is_quarantined(entry)) state_.free_entry(index);
+    }
   }
   state_.space.sweep_cursor = end;
 }

@@ -37,6 +37,8 @@ inline constexpr std::uint8_t kHasMedia = 2;  // multimodal items in it: reusabl
 inline constexpr std::uint16_t kOnDisk = 1;
 // Reserved to be filled from a tier below, not by the serving engine.
 inline constexpr std::uint16_t kFetching = 2;
+// Whoever fetched it is dead, and its transfer may still be under way: see DramTier::reclaim().
+inline constexpr std::uint16_t kQuarantined = 4;
 inline constexpr std::uint64_t kUnbound = ~std::uint64_t{0};
 inline constexpr std::uint8_t kNoProcess = 0xff;
 

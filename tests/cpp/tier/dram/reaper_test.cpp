@@ -75,6 +75,35 @@ TEST_F(Reaper, TakesBackTheLeasesAndReservationsOfTheDead) {
   EXPECT_EQ(log_.lines().size(), 1u);
 }
 
+TEST_F(Reaper, ASlotThatTheDeadWereReadingIntoWaitsForTheKernel) {
+  auto const prompt = prompt_of(1, 3 * kChunk);
+  in_a_process_that_dies([&](TierScene& scene) {
+    for (std::uint32_t chunk = 0; chunk < 2; ++chunk) {
+      auto const ref = must(scene.tier().reserve_fetch(
+          scene.space, scene.chain(prompt),
+          {.chunk = chunk, .end_token = (chunk + 1) * kChunk, .lane = 0}));
+      if (chunk == 0) (void)scene.tier().begin_write(ref);  // a read is under way
+    }
+  });
+  auto const key = scene_.chain(prompt).keys()[0] ^ scene_.space.lane_masks[0];
+  auto const ref = scene_.tier().find(key).ref;
+  EXPECT_TRUE(scene_.tier().is_reserved(ref));
+  scene_.tier().reap();
+  EXPECT_EQ(scene_.use().writing, 1u) << "the other was not begun";
+  EXPECT_EQ(scene_.use().leased, 0u);
+  EXPECT_FALSE(scene_.tier().is_reserved(ref)) << "nobody waits for it";
+  EXPECT_EQ(scene_.tier().find(key).where, DramTier::Whereabouts::kWriting);
+  clock_.advance_seconds(59);
+  scene_.tier().sweep_expired();
+  EXPECT_EQ(scene_.use().writing, 1u);
+  clock_.advance_seconds(1);
+  scene_.tier().sweep_expired();
+  EXPECT_EQ(scene_.use().writing, 0u);
+  EXPECT_EQ(scene_.tier().find(key).where, DramTier::Whereabouts::kAbsent);
+  EXPECT_TRUE(segment_is_sound(scene_.state()));
+  EXPECT_EQ(scene_.store(prompt), 3u);
+}
+
 TEST_F(Reaper, LeasesOfTheLivingOnTheSameChunkStay) {
   scene_.store(prompt_of(1, kChunk));
   auto const mine =
