@@ -18,6 +18,8 @@
 namespace lmcache::test {
 namespace {
 
+SystemClock const kClock;
+
 TEST(DiskSide, BringsBackWhatMemoryLost) {
   DiskEngineScene disk{{.lanes = 2}};
   auto const prompt = simple_prompt(1, 107);
@@ -80,7 +82,7 @@ TEST(DiskSide, RemembersHowLongComputingTakes) {
   auto const volume = must(DiskTier::open({.volume = {.folders = disk.shape().options.disk_folders,
                                                       .purpose = VolumeOptions::Purpose::kLook,
                                                       .memory_folder = disk.folder.path()}},
-                                          SystemClock{}, {}));
+                                          kClock, {}));
   ASSERT_EQ(volume->models().size(), 1u);
   EXPECT_EQ(volume->models()[0].prefill_ps_per_token, 2'000'000'000u);
 }

@@ -14,6 +14,8 @@
 namespace lmcache::test {
 namespace {
 
+SystemClock const kClock;
+
 constexpr std::uint32_t kNoLimit = std::numeric_limits<std::uint32_t>::max();
 
 class FetchPlanning : public testing::Test {
@@ -109,7 +111,7 @@ TEST_F(FetchPlanning, AMissingLaneEndsThePrefix) {
   {
     auto const tier = must(DiskTier::open({.volume = {.folders = two.shape().options.disk_folders,
                                                       .memory_folder = two.folder.path()}},
-                                          SystemClock{}, {}));
+                                          kClock, {}));
     // One lane of the second chunk.
     auto const listed = tier->directory().list();
     ASSERT_EQ(listed.size(), 8u);
