@@ -96,6 +96,9 @@ def drop_from_page_cache(path: Path) -> None:
     """Write back what of a file is in memory, and forget it."""
     file = os.open(path, os.O_RDONLY)
     try:
+        # Everything, as after a restart: gigabytes of slabs on their way to the drive would be
+        # measured with it.
+        os.sync()
         os.fsync(file)
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
