@@ -14,6 +14,7 @@
 #include <lmcache/tier/disk/disk_tier.hpp>
 
 #include "errors.hpp"
+#include "keys.hpp"
 #include "log_queue.hpp"
 #include "module.hpp"
 #include "status_dict.hpp"
@@ -25,17 +26,6 @@ namespace py = pybind11;
 using namespace py::literals;
 
 namespace {
-
-// 32 bytes each, one after the other.
-std::vector<ChunkKey> keys_in(py::bytes const& bytes) {
-  auto const text = std::string_view{bytes};
-  if (text.size() % sizeof(ChunkKey) != 0) {
-    throw py::value_error("keys are 32 bytes each, " + std::to_string(text.size()) + " were given");
-  }
-  std::vector<ChunkKey> out(text.size() / sizeof(ChunkKey));
-  std::memcpy(out.data(), text.data(), text.size());
-  return out;
-}
 
 std::byte* aligned_memory(py::buffer_info const& info, std::uint64_t size_bytes) {
   if (static_cast<std::uint64_t>(info.size * info.itemsize) < size_bytes) {

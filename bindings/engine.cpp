@@ -83,7 +83,11 @@ void bind_engine(py::module_& module) {
                        std::vector<std::string> disk_folders, std::uint64_t disk_bytes,
                        std::string disk_io, std::string disk_durability,
                        std::uint64_t write_behind_bytes, std::uint64_t disk_bytes_per_second,
-                       std::string disk_memory_folder, bool always_fetch) {
+                       std::string disk_memory_folder, bool always_fetch, std::string remote_url,
+                       std::string remote_user, std::string remote_password,
+                       std::string remote_serde, std::uint32_t remote_connections,
+                       std::uint32_t remote_lookup_timeout_ms, std::uint32_t remote_timeout_ms,
+                       std::uint32_t remote_lookup_kept_ms) {
              return EngineOptions{.segment = std::move(segment),
                                   .directory = std::move(directory),
                                   .capacity_bytes = capacity_bytes,
@@ -101,6 +105,14 @@ void bind_engine(py::module_& module) {
                                   .disk_durability = std::move(disk_durability),
                                   .write_behind_bytes = write_behind_bytes,
                                   .disk_bytes_per_second = disk_bytes_per_second,
+                                  .remote_url = std::move(remote_url),
+                                  .remote_user = std::move(remote_user),
+                                  .remote_password = std::move(remote_password),
+                                  .remote_serde = std::move(remote_serde),
+                                  .remote_connections = remote_connections,
+                                  .remote_lookup_timeout_ms = remote_lookup_timeout_ms,
+                                  .remote_timeout_ms = remote_timeout_ms,
+                                  .remote_lookup_kept_ms = remote_lookup_kept_ms,
                                   .always_fetch = always_fetch,
                                   .disk_memory_folder = std::move(disk_memory_folder)};
            }),
@@ -111,7 +123,10 @@ void bind_engine(py::module_& module) {
            "disk_folders"_a = std::vector<std::string>{}, "disk_bytes"_a = 0, "disk_io"_a = "auto",
            "disk_durability"_a = "none", "write_behind_bytes"_a = std::uint64_t{256} << 20,
            "disk_bytes_per_second"_a = 0, "disk_memory_folder"_a = "/dev/shm",
-           "always_fetch"_a = false);
+           "always_fetch"_a = false, "remote_url"_a = "", "remote_user"_a = "",
+           "remote_password"_a = "", "remote_serde"_a = "msgpack", "remote_connections"_a = 4,
+           "remote_lookup_timeout_ms"_a = 200, "remote_timeout_ms"_a = 10'000,
+           "remote_lookup_kept_ms"_a = 5'000);
 
   py::class_<NamespaceHandle>(module, "Namespace", "A namespace that an engine has open.")
       .def_readonly("id", &NamespaceHandle::id)
@@ -229,8 +244,8 @@ void bind_engine(py::module_& module) {
       },
       "namespace"_a, "prompt"_a, "hit_tokens"_a, "limit_tokens"_a = -1,
       "How far a prefix reaches with what a fetch would bring.");
-  engine.def_property_readonly("has_disk",
-                               [](EngineHolder const& self) { return self.get()->has_disk(); });
+  engine.def_property_readonly(
+      "has_lower_tier", [](EngineHolder const& self) { return self.get()->has_lower_tier(); });
   engine.def(
       "drain",
       [](EngineHolder& self, std::int64_t timeout_ms) {

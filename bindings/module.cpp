@@ -11,4 +11,5 @@ PYBIND11_MODULE(_native, module) {
   lmcache::bindings::bind_engine(module);
   lmcache::bindings::bind_segments(module);
   lmcache::bindings::bind_disk(module);
+  lmcache::bindings::bind_remote(module);
 }

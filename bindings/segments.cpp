@@ -36,10 +36,14 @@ py::dict to_dict(HistogramSnapshot const& histogram) {
 }
 
 py::dict to_dict(ProcessStatus const& process) {
-  return py::dict("pid"_a = process.pid, "alive"_a = process.alive, "role"_a = text(process.role),
-                  "instance_id"_a = text(process.instance_id),
-                  "attached_unix_s"_a = process.attached_unix_s,
-                  "counters"_a = bindings::to_dict(process.counters));
+  return py::dict(
+      "pid"_a = process.pid, "alive"_a = process.alive, "role"_a = text(process.role),
+      "instance_id"_a = text(process.instance_id), "attached_unix_s"_a = process.attached_unix_s,
+      "counters"_a = bindings::to_dict(process.counters), "remote_state"_a = process.remote_state,
+      "remote_failures"_a = process.remote_failures,
+      "remote_lookup_ns"_a = process.remote_lookup_ns,
+      "remote_read_bytes_per_s"_a = process.remote_read_bytes_per_s,
+      "remote_write_bytes_per_s"_a = process.remote_write_bytes_per_s);
 }
 
 py::dict to_dict(NamespaceStatus const& space) {

@@ -2,7 +2,7 @@
 # The shared library, and the install rules that make find_package(lmcache) work from any prefix: a plain
 # `cmake --install` and the folder of the Python package (lmcache/lib, lmcache/include, lmcache/lib/cmake/lmcache).
 include(CMakePackageConfigHelpers)
-find_package(OpenSSL 3.0 REQUIRED COMPONENTS Crypto)
+find_package(OpenSSL 3.0 REQUIRED COMPONENTS Crypto SSL)
 find_package(Threads REQUIRED)
 
 file(GLOB_RECURSE lmcache_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/*.cpp)
@@ -21,7 +21,7 @@ target_include_directories(lmcache
   PRIVATE ${PROJECT_SOURCE_DIR}/cpp)
 target_compile_definitions(lmcache PRIVATE LMC_VERSION="${PROJECT_VERSION}")
 target_link_libraries(lmcache
-  PRIVATE OpenSSL::Crypto Threads::Threads
+  PRIVATE OpenSSL::SSL OpenSSL::Crypto Threads::Threads
           $<BUILD_INTERFACE:lmcache_warnings> $<BUILD_INTERFACE:lmcache_sanitize>)
 if(LMCACHE_WITH_URING)
   target_compile_definitions(lmcache PRIVATE LMC_WITH_URING)

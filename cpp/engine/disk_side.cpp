@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <lmcache/base/fixed_text.hpp>
+#include <lmcache/engine/prefill_speed.hpp>
 
 namespace lmcache {
 namespace {
@@ -14,6 +15,24 @@ namespace {
 constexpr std::int64_t kRememberEveryNs = 5'000'000'000;
 
 }  // namespace
+
+DiskSide::DiskSide(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes)
+    : dram_{dram},
+      clock_{clock},
+      writes_{dram,
+              clock,
+              budget_bytes,
+              {.written_chunks = dram.counters().disk_written_chunks,
+               .written_bytes = dram.counters().disk_written_bytes,
+               .write_ns = dram.counters().disk_write_ns,
+               .dropped_writes = dram.counters().disk_dropped_writes,
+               .write_errors = dram.counters().disk_write_errors},
+              [this](ChunkHeader const& header, ChunkSlot const& slot, WriteBehind::Done done) {
+                disk_->write(
+                    {.key = header.key, .slot = slot.record, .slot_bytes = slot.slot_bytes},
+                    std::move(done));
+              },
+              [&dram](ChunkRef ref) { dram.note_on_disk(ref); }} {}
 
 Result<std::unique_ptr<DiskSide>> DiskSide::open(EngineOptions const& options, DramTier& dram,
                                                  Clock const& clock, LogHook const& log) {
@@ -28,13 +47,12 @@ Result<std::unique_ptr<DiskSide>> DiskSide::open(EngineOptions const& options, D
   // Chunks on their way to disk cannot be evicted: most of the memory stays free to use.
   std::uint64_t const budget =
       std::min(options.write_behind_bytes, dram.segment().capacity_bytes() / 4);
-  std::unique_ptr<DiskSide> side{new DiskSide{dram, clock, budget, options.always_fetch}};
+  std::unique_ptr<DiskSide> side{new DiskSide{dram, clock, budget}};
   LMC_TRY_ASSIGN(side->disk_,
                  DiskTier::open(std::move(wanted), clock, log, [&dram](ChunkKey const& key) {
                    count(dram.counters().disk_evicted_chunks);
                    dram.note_off_disk(key);
                  }));
-  side->planner_ = std::make_unique<FetchPlanner>(dram, *side->disk_, clock);
   for (auto const& known : side->disk_->models()) {
     side->known_speeds_.emplace(known.root, known.prefill_ps_per_token);
   }
@@ -45,7 +63,6 @@ Result<std::unique_ptr<DiskSide>> DiskSide::open(EngineOptions const& options, D
 DiskSide::~DiskSide() {
   describe_opened();
   remember_speed();
-  planner_.reset();
   disk_.reset();
 }
 
@@ -54,22 +71,6 @@ void DiskSide::note_in_segment() {
   auto const path = disk_->status().directory;
   auto const guard = dram_.state().lock_space(std::chrono::seconds{2});
   if (guard) copy_text(dram_.state().space.disk_directory, path);
-}
-
-std::uint64_t DiskSide::measured_prefill() const {
-  auto const& processes = dram_.state().processes;
-  auto const own = text_in(processes.record(dram_.state().process).instance_id);
-  std::uint64_t tokens = 0;
-  std::uint64_t elapsed_ns = 0;
-  for (std::uint32_t i = 0; i < kMaxProcesses; ++i) {
-    auto const& record = processes.record(i);
-    bool const ours = i == dram_.state().process ||
-                      (processes.attached(i) && !own.empty() && text_in(record.instance_id) == own);
-    if (!ours) continue;
-    tokens += record.counters.prefill_tokens.load(std::memory_order_relaxed);
-    elapsed_ns += record.counters.prefill_ns.load(std::memory_order_relaxed);
-  }
-  return tokens == 0 ? 0 : elapsed_ns * 1000 / tokens;
 }
 
 void DiskSide::opened(DramNamespace const& space) {
@@ -96,29 +97,15 @@ void DiskSide::describe_opened() {
   for (auto const& record : fresh) disk_->describe_model(record);
 }
 
-std::uint64_t DiskSide::prefill_ps_per_token(DramNamespace const& space) {
-  if (always_fetch_) return 0;  // not known is as good as slow
-  if (auto const measured = measured_prefill(); measured != 0) return measured;
+std::uint64_t DiskSide::known_prefill(ChunkKey const& root) {
   std::lock_guard const lock{mutex_};
-  auto const known = known_speeds_.find(space.opened.root);
+  auto const known = known_speeds_.find(root);
   return known != known_speeds_.end() ? known->second : 0;
-}
-
-std::shared_ptr<FetchState> DiskSide::fetch(DramNamespace& space, KeyChain const& chain,
-                                            FetchPlanner::Span span) {
-  span.prefill_ps_per_token = prefill_ps_per_token(space);
-  return planner_->start(space, chain, span);
-}
-
-std::uint32_t DiskSide::reach(DramNamespace const& space, KeyChain const& chain,
-                              FetchPlanner::Span span) {
-  span.prefill_ps_per_token = prefill_ps_per_token(space);
-  return planner_->reach(space, chain, span);
 }
 
 // For the next start: then the first prompt cannot be weighed by anything else.
 void DiskSide::remember_speed() {
-  auto const now = measured_prefill();
+  auto const now = measured_prefill(dram_);
   std::vector<ModelRecord> changed;
   {
     std::lock_guard const lock{mutex_};

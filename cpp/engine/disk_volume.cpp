@@ -25,9 +25,9 @@ SystemClock const kClock;
 class Answers {
  public:
   explicit Answers(std::uint64_t count) : open_{count} {}
-  void add(DiskOutcome outcome) {
+  void add(TierOutcome outcome) {
     std::lock_guard const lock{mutex_};
-    if (outcome == DiskOutcome::kDone) ++done_;
+    if (outcome == TierOutcome::kDone) ++done_;
     if (--open_ == 0) all_.notify_all();
   }
   [[nodiscard]] std::uint64_t wait() {
@@ -78,7 +78,7 @@ std::uint64_t DiskVolume::write(std::span<ChunkKey const> keys, DiskSlots const&
     auto* const slot = slots.data + i * slots.slot_bytes;
     std::memcpy(slot, &header, sizeof header);
     tier_->write({.key = keys[i], .slot = slot, .slot_bytes = slots.slot_bytes},
-                 [&answers](DiskOutcome outcome) { answers.add(outcome); });
+                 [&answers](TierOutcome outcome) { answers.add(outcome); });
   }
   return keys.empty() ? 0 : answers.wait();
 }
@@ -92,7 +92,7 @@ std::uint64_t DiskVolume::read(std::span<ChunkKey const> keys, DiskSlots const& 
         .key = keys[i], .slot = slots.data + i * slots.slot_bytes, .slot_bytes = slots.slot_bytes};
   }
   tier_->read(std::move(reads),
-              [&answers](std::uint32_t, DiskOutcome outcome) { answers.add(outcome); });
+              [&answers](std::uint32_t, TierOutcome outcome) { answers.add(outcome); });
   return answers.wait();
 }
 
@@ -129,10 +129,10 @@ ScrubReport DiskVolume::scrub(
     Answers answers{reads.size()};
     report.chunks += reads.size();
     report.size_bytes += used;
-    tier_->read(std::move(reads), [&](std::uint32_t, DiskOutcome outcome) {
-      if (outcome == DiskOutcome::kCorrupt) ++corrupt;
-      if (outcome == DiskOutcome::kIoError) ++unreadable;
-      if (outcome == DiskOutcome::kMissing) ++gone;
+    tier_->read(std::move(reads), [&](std::uint32_t, TierOutcome outcome) {
+      if (outcome == TierOutcome::kCorrupt) ++corrupt;
+      if (outcome == TierOutcome::kIoError) ++unreadable;
+      if (outcome == TierOutcome::kMissing) ++gone;
       answers.add(outcome);
     });
     (void)answers.wait();

@@ -11,7 +11,10 @@
 
 #include <lmcache/device/host_copier.hpp>
 #include <lmcache/engine/disk_side.hpp>
+#include <lmcache/engine/fetch_planner.hpp>
 #include <lmcache/engine/housekeeper.hpp>
+#include <lmcache/engine/prefill_speed.hpp>
+#include <lmcache/engine/remote_side.hpp>
 #include <lmcache/engine/status_reader.hpp>
 #include <lmcache/engine/transfer_jobs.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
@@ -21,29 +24,60 @@ namespace lmcache {
 
 // In the order of construction: the housekeeper and the jobs use the tiers, and go before them.
 struct Engine::State {
-  State(std::unique_ptr<DramTier> opened, std::unique_ptr<DiskSide> below,
-        std::unique_ptr<DeviceCopier> copier, Clock const& time)
+  struct Lower {
+    std::unique_ptr<DiskSide> disk;
+    std::unique_ptr<RemoteSide> remote;
+  };
+  State(std::unique_ptr<DramTier> opened, Lower lower, std::unique_ptr<DeviceCopier> copier,
+        Clock const& time)
       : clock{time},
         tier{std::move(opened)},
-        disk{std::move(below)},
+        planner{{.dram = *tier,
+                 .disk = lower.disk ? &lower.disk->tier() : nullptr,
+                 .remote = lower.remote ? &lower.remote->tier() : nullptr,
+                 .on_remote =
+                     [this](ChunkRef ref) {
+                       if (disk) disk->stored(ref);
+                     }},
+                time},
+        disk{std::move(lower.disk)},
+        remote{std::move(lower.remote)},
         jobs{*tier, std::move(copier), time, on_stored()},
         housekeeper{*tier, upkeep()} {}
 
   [[nodiscard]] TransferJobs::OnStored on_stored() {
-    if (!disk) return {};
-    return [this](ChunkRef ref) { disk->stored(ref); };
+    if (!has_lower()) return {};
+    return [this](ChunkRef ref) {
+      if (disk) disk->stored(ref);
+      if (remote) remote->stored(ref);
+    };
   }
   [[nodiscard]] HousekeeperHooks upkeep() {
-    if (!disk) return {};
-    return {.each_tick = [this] { disk->keep_house(); },
-            .on_mapped = [this](std::uint32_t extent) { disk->memory_ready(extent); }};
+    if (!has_lower()) return {};
+    return {.each_tick =
+                [this] {
+                  if (disk) disk->keep_house();
+                  if (remote) remote->keep_house();
+                },
+            .on_mapped =
+                [this](std::uint32_t extent) {
+                  if (disk) disk->memory_ready(extent);
+                }};
+  }
+  [[nodiscard]] bool has_lower() const noexcept { return disk || remote; }
+  // Picoseconds per token of a namespace; 0 = not known.
+  [[nodiscard]] std::uint64_t prefill(DramNamespace const& space) {
+    if (auto const measured = measured_prefill(*tier); measured != 0) return measured;
+    return disk ? disk->known_prefill(space.opened.root) : 0;
   }
 
   pid_t const opened_by{::getpid()};
   Clock const& clock;
   std::unique_ptr<DramTier> tier;
-  std::unique_ptr<DiskSide> disk;  // none: memory is the only tier
-  std::mutex mutex;                // guards spaces, whose elements stay where they are
+  FetchPlanner planner;
+  std::unique_ptr<DiskSide> disk;      // or none
+  std::unique_ptr<RemoteSide> remote;  // or none; closes while the planner and the disk are there
+  std::mutex mutex;                    // guards spaces, whose elements stay where they are
   std::deque<DramNamespace> spaces;
   TransferJobs jobs;
   Housekeeper housekeeper;
@@ -149,19 +183,22 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log,
                                  .role = options.role,
                                  .instance_id = options.instance_id},
                                 clock, log));
-  std::unique_ptr<DiskSide> disk;
+  State::Lower lower;
   if (!options.disk_folders.empty()) {
     auto opened = DiskSide::open(options, *tier, clock, log);
     if (opened) {
-      disk = std::move(opened).value();
+      lower.disk = std::move(opened).value();
     } else {
       lmcache::log(log, LogLevel::kWarning,
                    "going on without the disk tier: " + opened.error().message());
     }
   }
+  if (!options.remote_url.empty()) {
+    LMC_TRY_ASSIGN(lower.remote, RemoteSide::open(options, *tier, clock, log));
+  }
   std::unique_ptr<Engine> engine{new Engine{std::move(options)}};
   engine->state_ =
-      std::make_unique<State>(std::move(tier), std::move(disk), std::move(copier), clock);
+      std::make_unique<State>(std::move(tier), std::move(lower), std::move(copier), clock);
   if (!engine->state_->housekeeper.started())
     return Error{ErrorCode::kUnavailable, "cannot start a thread for the upkeep of the segment"};
   return engine;
@@ -227,12 +264,15 @@ Hit Engine::lookup(NamespaceHandle const& space, KeyChain const& chain,
 
 std::optional<Fetch> Engine::fetch(NamespaceHandle const& space, KeyChain const& chain,
                                    FetchRange range) {
-  if (!state_->disk) return std::nullopt;
-  auto started = state_->disk->fetch(at(space), chain,
-                                     {.first_token = range.hit_tokens,
-                                      .computed_tokens = range.computed_tokens,
-                                      .limit_tokens = range.limit_tokens,
-                                      .prefill_ps_per_token = 0});
+  if (!state_->has_lower()) return std::nullopt;
+  auto& known = at(space);
+  // When everything is to be fetched, not known is as good as slow.
+  auto started = state_->planner.start(
+      known, chain,
+      {.first_token = range.hit_tokens,
+       .computed_tokens = range.computed_tokens,
+       .limit_tokens = range.limit_tokens,
+       .prefill_ps_per_token = options_.always_fetch ? 0 : state_->prefill(known)});
   if (!started) return std::nullopt;
   state_->housekeeper.wake();
   return Fetch{std::move(started)};
@@ -240,18 +280,24 @@ std::optional<Fetch> Engine::fetch(NamespaceHandle const& space, KeyChain const&
 
 std::uint32_t Engine::reach(NamespaceHandle const& space, KeyChain const& chain,
                             std::uint32_t hit_tokens, std::uint32_t limit_tokens) {
-  if (!state_->disk) return hit_tokens;
-  return state_->disk->reach(at(space), chain,
-                             {.first_token = hit_tokens,
-                              .computed_tokens = 0,
-                              .limit_tokens = limit_tokens,
-                              .prefill_ps_per_token = 0});
+  if (!state_->has_lower()) return hit_tokens;
+  auto const& known = at(space);
+  return state_->planner.reach(
+      known, chain,
+      {.first_token = hit_tokens,
+       .computed_tokens = 0,
+       .limit_tokens = limit_tokens,
+       .prefill_ps_per_token = options_.always_fetch ? 0 : state_->prefill(known)});
 }
 
-bool Engine::has_disk() const noexcept { return state_->disk != nullptr; }
+bool Engine::has_lower_tier() const noexcept { return state_->has_lower(); }
 
 bool Engine::drain(std::chrono::milliseconds timeout) {
-  return !state_->disk || state_->disk->drain(timeout);
+  auto const deadline = std::chrono::steady_clock::now() + timeout;
+  if (state_->disk && !state_->disk->drain(timeout)) return false;
+  auto const left = std::chrono::duration_cast<std::chrono::milliseconds>(
+      deadline - std::chrono::steady_clock::now());
+  return !state_->remote || state_->remote->drain(std::max(left, std::chrono::milliseconds{0}));
 }
 
 std::vector<std::vector<ChunkRef>> Engine::reserve(NamespaceHandle const& space,

@@ -44,7 +44,9 @@ FetchPlanner::Plan FetchPlanner::look(DramNamespace const& space, KeyChain const
   // One hold of the directory's lock for the whole prompt; most of what is not in memory is asked
   // of it anyway.
   std::vector<std::optional<DiskPlace>> places(keys.size());
-  disk_.find(keys, places);
+  if (disk_ != nullptr) disk_->find(keys, places);
+  std::vector<std::optional<std::uint64_t>> remote(keys.size(), std::uint64_t{0});
+  if (remote_ != nullptr) remote_->find(keys, remote);
   for (std::size_t i = 0; i < plan.wanted.size(); ++i) {
     auto& wanted = plan.wanted[i];
     auto const found = dram_.find(wanted.key);
@@ -56,12 +58,20 @@ FetchPlanner::Plan FetchPlanner::look(DramNamespace const& space, KeyChain const
       wanted.size_bytes = transfer_bytes(
           places[i]->slot_bytes, record_bytes(places[i]->payload_bytes, places[i]->valid_tokens));
       there = true;
+    } else if (found.where == DramTier::Whereabouts::kAbsent && remote[i].value_or(0) != 0) {
+      wanted.size_bytes = *remote[i];
+      wanted.remote = true;
+      there = true;
     }
-    if (!there) {
-      // Without one lane the chunk is of no use, nor is any after it.
-      plan.wanted.resize(i - wanted.place.lane);
-      break;
+    if (there) continue;
+    if (!remote[i]) {
+      for (std::size_t j = i; j < keys.size(); ++j) {
+        if (!remote[j] && !places[j]) plan.unknown.push_back(keys[j]);
+      }
     }
+    // Without one lane the chunk is of no use, nor is any after it.
+    plan.wanted.resize(i - wanted.place.lane);
+    break;
   }
   if (!plan.wanted.empty()) {
     plan.prefix_tokens = std::min(limit, plan.wanted.back().place.end_token);
@@ -70,19 +80,53 @@ FetchPlanner::Plan FetchPlanner::look(DramNamespace const& space, KeyChain const
 }
 
 std::optional<LoadEstimate> FetchPlanner::estimate(Plan const& plan, Span const& span) const {
-  LoadEstimate out{.queued_bytes = disk_.queued_read_bytes(),
-                   .bytes_per_s = disk_.read_bytes_per_s(),
-                   .prefill_ps_per_token = span.prefill_ps_per_token};
+  // Of both tiers together, one after the other: `bytes_per_s` is what they have on the whole.
+  LoadEstimate out{.prefill_ps_per_token = span.prefill_ps_per_token};
+  std::uint64_t remote_bytes = 0;
   bool anything = false;
   for (auto const& wanted : plan.wanted) {
     out.load_bytes += wanted.size_bytes;
+    if (wanted.remote) remote_bytes += wanted.size_bytes;
     out.largest_bytes = std::max(out.largest_bytes, wanted.size_bytes);
     anything = anything || wanted.size_bytes != 0 || wanted.coming;
   }
   std::uint32_t const known = std::max(span.first_token, span.computed_tokens);
   if (!anything || plan.prefix_tokens <= known) return std::nullopt;
   out.tokens = plan.prefix_tokens - known;
+  double seconds = 0;
+  bool measured = out.load_bytes != 0;
+  auto const add = [&](std::uint64_t bytes, std::uint64_t queued, std::uint64_t speed) {
+    if (bytes == 0) return;
+    out.queued_bytes += queued;
+    measured = measured && speed != 0;
+    seconds += static_cast<double>(bytes) / static_cast<double>(std::max<std::uint64_t>(1, speed));
+  };
+  if (disk_ != nullptr) {
+    add(out.load_bytes - remote_bytes, disk_->queued_read_bytes(), disk_->read_bytes_per_s());
+  }
+  if (remote_ != nullptr) {
+    add(remote_bytes, remote_->queued_read_bytes(), remote_->read_bytes_per_s());
+  }
+  if (measured) {
+    out.bytes_per_s = static_cast<std::uint64_t>(
+        std::max(1.0, static_cast<double>(out.load_bytes) / std::max(1e-9, seconds)));
+  }
   return out;
+}
+
+// All of it, or what comes before the first chunk of the remote. Nothing: neither is worth it.
+std::optional<LoadEstimate> FetchPlanner::choose(Plan& plan, Span const& span) const {
+  auto const all = estimate(plan, span);
+  if (!all || all->worth_it()) return all;
+  auto const remote = std::ranges::find_if(plan.wanted, &Wanted::remote);
+  auto const kept = static_cast<std::size_t>(remote - plan.wanted.begin());
+  plan.wanted.resize(kept - (kept < plan.wanted.size() ? plan.wanted[kept].place.lane : 0));
+  plan.prefix_tokens =
+      plan.wanted.empty() ? 0 : std::min(plan.prefix_tokens, plan.wanted.back().place.end_token);
+  count(dram_.counters().loads_declined);
+  if (disk_ != nullptr) disk_->doubt_speed();
+  auto const near = estimate(plan, span);
+  return near && near->worth_it() ? near : std::nullopt;
 }
 
 std::uint32_t FetchPlanner::reach(DramNamespace const& space, KeyChain const& chain,
@@ -96,68 +140,124 @@ std::uint32_t FetchPlanner::reach(DramNamespace const& space, KeyChain const& ch
 
 std::shared_ptr<FetchState> FetchPlanner::start(DramNamespace& space, KeyChain const& chain,
                                                 Span const& span) {
-  auto const plan = look(space, chain, span);
-  auto const load = estimate(plan, span);
+  auto plan = look(space, chain, span);
+  if (!plan.unknown.empty()) return ask(space, chain, span, std::move(plan.unknown));
+  auto const load = choose(plan, span);
   if (!load) return nullptr;
-  if (!load->worth_it()) {
-    count(dram_.counters().loads_declined);
-    disk_.doubt_speed();
-    return nullptr;
-  }
-  return reserve(space, chain, plan, *load);
+  auto reserved = reserve(space, chain, plan);
+  if (reserved.pieces.empty() && reserved.coming.empty()) return nullptr;
+  bool const remote = std::ranges::any_of(reserved.pieces, &FetchState::Piece::remote);
+  auto state = std::make_shared<FetchState>(dram_, clock_, *load,
+                                            std::min(reserved.reached, plan.prefix_tokens),
+                                            on_slow(remote), on_remote_);
+  read(state, std::move(reserved));
+  return state;
 }
 
-std::shared_ptr<FetchState> FetchPlanner::reserve(DramNamespace& space, KeyChain const& chain,
-                                                  Plan const& plan, LoadEstimate const& estimate) {
-  std::vector<FetchState::Piece> pieces;
-  std::vector<ChunkRef> coming;
-  std::uint32_t reached = 0;
+// Goes on by itself when the remote has answered, on its thread.
+std::shared_ptr<FetchState> FetchPlanner::ask(DramNamespace& space, KeyChain const& chain,
+                                              Span const& span, std::vector<ChunkKey> keys) {
+  auto& counters = dram_.counters();
+  count(counters.remote_lookups);
+  count(counters.remote_lookup_chunks, keys.size());
+  std::uint32_t const known = std::max(span.first_token, span.computed_tokens);
+  LoadEstimate const patience{.tokens = span.limit_tokens - std::min(known, span.limit_tokens),
+                              .prefill_ps_per_token = span.prefill_ps_per_token};
+  auto state = std::make_shared<FetchState>(dram_, clock_, patience, span.first_token,
+                                            FetchState::OnSlow{}, on_remote_);
+  state->begin_asking();
+  remote_->ask(keys, [this, &space, chain, span, state, keys] {
+    std::vector<std::optional<std::uint64_t>> answers(keys.size());
+    remote_->find(keys, answers);
+    count(dram_.counters().remote_found_chunks,
+          static_cast<std::uint64_t>(
+              std::ranges::count_if(answers, [](auto const& it) { return it.value_or(0) != 0; })));
+    if (!state->still_wanted()) return state->nothing();
+    auto plan = look(space, chain, span);
+    auto const load = choose(plan, span);
+    if (!load) return state->nothing();
+    auto reserved = reserve(space, chain, plan);
+    bool const remote = std::ranges::any_of(reserved.pieces, &FetchState::Piece::remote);
+    state->plan(*load, std::min(reserved.reached, plan.prefix_tokens), on_slow(remote));
+    read(state, std::move(reserved));
+  });
+  return state;
+}
+
+FetchState::OnSlow FetchPlanner::on_slow(bool remote) const {
+  return [this, remote](std::uint64_t arrived_bytes, std::uint64_t elapsed_ns) {
+    if (remote) return remote_->report_slow(arrived_bytes, elapsed_ns);
+    if (disk_ != nullptr) disk_->report_slow(arrived_bytes, elapsed_ns);
+  };
+}
+
+FetchPlanner::Reserved FetchPlanner::reserve(DramNamespace& space, KeyChain const& chain,
+                                             Plan const& plan) {
+  Reserved out;
   for (auto const& wanted : plan.wanted) {
-    reached = wanted.place.end_token;
-    if (wanted.coming) coming.push_back(wanted.coming);
+    out.reached = wanted.place.end_token;
+    if (wanted.coming) out.coming.push_back(wanted.coming);
     if (wanted.size_bytes == 0) continue;
     auto reserved = dram_.reserve_fetch(space, chain, wanted.place);
     if (!reserved) {
       // Somebody else was quicker: theirs is awaited. Or there is no room: what comes before helps.
       auto const found = dram_.find(wanted.key);
-      if (found.where == DramTier::Whereabouts::kComing) coming.push_back(found.ref);
+      if (found.where == DramTier::Whereabouts::kComing) out.coming.push_back(found.ref);
       if (found.where == DramTier::Whereabouts::kComing ||
           found.where == DramTier::Whereabouts::kReady) {
         continue;
       }
-      reached = wanted.place.chunk * chain.chunk_tokens();
+      out.reached = wanted.place.chunk * chain.chunk_tokens();
       break;
     }
     auto const slot = dram_.begin_write(reserved.value());
     if (!slot || slot->slot_bytes < wanted.size_bytes) {
       slot ? dram_.abandon(reserved.value()) : dram_.withdraw(reserved.value());
-      reached = wanted.place.chunk * chain.chunk_tokens();
+      out.reached = wanted.place.chunk * chain.chunk_tokens();
       break;
     }
-    pieces.push_back({.ref = reserved.value(),
-                      .key = wanted.key,
-                      .slot = *slot,
-                      .size_bytes = wanted.size_bytes});
+    out.pieces.push_back({.ref = reserved.value(),
+                          .key = wanted.key,
+                          .slot = *slot,
+                          .size_bytes = wanted.size_bytes,
+                          .remote = wanted.remote});
   }
-  if (pieces.empty() && coming.empty()) return nullptr;
-  auto state = std::make_shared<FetchState>(
-      dram_, clock_, estimate, std::min(reached, plan.prefix_tokens),
-      [&disk = disk_](std::uint64_t arrived_bytes, std::uint64_t elapsed_ns) {
-        disk.report_slow(arrived_bytes, elapsed_ns);
-      });
-  std::vector<DiskRead> reads;
-  reads.reserve(pieces.size());
-  for (auto const& piece : pieces) {
-    reads.push_back(
-        {.key = piece.key, .slot = piece.slot.record, .slot_bytes = piece.slot.slot_bytes});
+  return out;
+}
+
+void FetchPlanner::read(std::shared_ptr<FetchState> const& state, Reserved reserved) {
+  std::vector<DiskRead> from_disk;
+  std::vector<std::uint32_t> disk_pieces;
+  std::vector<RemoteGet> from_remote;
+  std::vector<std::uint64_t> sizes;
+  std::vector<std::uint32_t> remote_pieces;
+  for (std::uint32_t i = 0; i < reserved.pieces.size(); ++i) {
+    auto const& piece = reserved.pieces[i];
+    if (piece.remote) {
+      from_remote.push_back(
+          {.key = piece.key, .slot = piece.slot.record, .slot_bytes = piece.slot.slot_bytes});
+      sizes.push_back(piece.size_bytes);
+      remote_pieces.push_back(i);
+    } else {
+      from_disk.push_back(
+          {.key = piece.key, .slot = piece.slot.record, .slot_bytes = piece.slot.slot_bytes});
+      disk_pieces.push_back(i);
+    }
   }
-  state->expect(std::move(pieces), std::move(coming));
-  if (!reads.empty()) {
-    disk_.read(std::move(reads), [state](std::uint32_t piece, DiskOutcome outcome) {
-      state->arrived(piece, outcome);
-    });
+  state->expect(std::move(reserved.pieces), std::move(reserved.coming));
+  if (!from_disk.empty()) {
+    disk_->read(std::move(from_disk),
+                [state, numbers = std::move(disk_pieces)](std::uint32_t item, TierOutcome outcome) {
+                  state->arrived(numbers[item], outcome);
+                });
   }
-  return state;
+  if (!from_remote.empty()) {
+    remote_->read(
+        std::move(from_remote), sizes,
+        [state, numbers = std::move(remote_pieces)](std::uint32_t item, TierOutcome outcome) {
+          state->arrived(numbers[item], outcome);
+        });
+  }
 }
 
 }  // namespace lmcache

@@ -16,54 +16,81 @@ constexpr std::chrono::microseconds kLookEvery{500};
 }  // namespace
 
 FetchState::FetchState(DramTier& dram, Clock const& clock, LoadEstimate estimate,
-                       std::uint32_t prefix_tokens, OnSlow on_slow) noexcept
+                       std::uint32_t prefix_tokens, OnSlow on_slow, OnRemote on_remote) noexcept
     : dram_{dram},
       clock_{clock},
-      estimate_{estimate},
       prefix_tokens_{prefix_tokens},
-      on_slow_{std::move(on_slow)},
-      started_ns_{clock.monotonic_ns()} {}
+      on_remote_{std::move(on_remote)},
+      started_ns_{clock.monotonic_ns()},
+      estimate_{estimate},
+      on_slow_{std::move(on_slow)} {}
+
+void FetchState::begin_asking() {
+  std::lock_guard const lock{mutex_};
+  asking_ = true;
+}
+
+bool FetchState::still_wanted() {
+  std::lock_guard const lock{mutex_};
+  return !released_ && !abandoned_;
+}
+
+void FetchState::plan(LoadEstimate estimate, std::uint32_t prefix_tokens, OnSlow on_slow) {
+  std::lock_guard const lock{mutex_};
+  estimate_ = estimate;
+  prefix_tokens_ = prefix_tokens;
+  on_slow_ = std::move(on_slow);
+}
+
+void FetchState::nothing() { expect({}, {}); }
 
 void FetchState::expect(std::vector<Piece> pieces, std::vector<ChunkRef> coming) {
+  std::lock_guard const lock{mutex_};
+  asking_ = false;
   pieces_ = std::move(pieces);
   coming_ = std::move(coming);
   open_ = static_cast<std::uint32_t>(pieces_.size());
+  changed_.notify_all();
 }
 
-void FetchState::count_outcome(Piece const& piece, DiskOutcome outcome) {
+void FetchState::count_outcome(Piece const& piece, TierOutcome outcome) {
   auto& counters = dram_.counters();
   switch (outcome) {
-    case DiskOutcome::kDone:
-      count(counters.disk_read_chunks);
-      count(counters.disk_read_bytes, piece.size_bytes);
-      if (piece.slot.lane == 0) count(counters.disk_hit_tokens, piece.slot.valid_tokens);
+    case TierOutcome::kDone:
+      count(piece.remote ? counters.remote_read_chunks : counters.disk_read_chunks);
+      count(piece.remote ? counters.remote_read_bytes : counters.disk_read_bytes, piece.size_bytes);
+      if (piece.slot.lane == 0) {
+        count(piece.remote ? counters.remote_hit_tokens : counters.disk_hit_tokens,
+              piece.slot.valid_tokens);
+      }
       return;
-    case DiskOutcome::kCorrupt:
-      count(counters.disk_corrupt_chunks);
+    case TierOutcome::kCorrupt:
+      count(piece.remote ? counters.remote_corrupt_chunks : counters.disk_corrupt_chunks);
       return;
-    case DiskOutcome::kIoError:
-      count(counters.disk_read_errors);
+    case TierOutcome::kIoError:
+      count(piece.remote ? counters.remote_read_errors : counters.disk_read_errors);
       return;
     default:
       return;
   }
 }
 
-void FetchState::arrived(std::uint32_t index, DiskOutcome outcome) {
+void FetchState::arrived(std::uint32_t index, TierOutcome outcome) {
   auto const& piece = pieces_[index];
-  if (outcome == DiskOutcome::kDone) {
+  if (outcome == TierOutcome::kDone) {
     // The key covers the tokens, not how many bytes they take: a record of another geometry would
     // tear the planes apart in the wrong places.
     auto const header = peek_header({piece.slot.record, sizeof(ChunkHeader)});
     bool const same = header.payload_bytes == piece.slot.payload_bytes &&
                       header.valid_tokens == piece.slot.valid_tokens;
-    if (!same) outcome = DiskOutcome::kCorrupt;
+    if (!same) outcome = TierOutcome::kCorrupt;
   }
   count_outcome(piece, outcome);
   bool keep = false;
-  if (outcome == DiskOutcome::kDone) {
-    dram_.note_on_disk(piece.ref);
+  if (outcome == TierOutcome::kDone) {
+    if (!piece.remote) dram_.note_on_disk(piece.ref);
     dram_.publish_and_keep(piece.ref);
+    if (piece.remote && on_remote_) on_remote_(piece.ref);
     keep = true;
   } else {
     dram_.abandon(piece.ref);
@@ -75,7 +102,7 @@ void FetchState::arrived(std::uint32_t index, DiskOutcome outcome) {
     if (keep && !released) kept_.push_back(piece.ref);
     if (keep) arrived_bytes_ += piece.size_bytes;
     if (--open_ == 0) {
-      count(dram_.counters().disk_read_ns,
+      count(piece.remote ? dram_.counters().remote_read_ns : dram_.counters().disk_read_ns,
             static_cast<std::uint64_t>(clock_.monotonic_ns() - started_ns_));
     }
   }
@@ -89,9 +116,9 @@ bool FetchState::others_are_done() const {
 }
 
 bool FetchState::done() {
-  bool const others = others_are_done();
   std::lock_guard const lock{mutex_};
-  if (abandoned_ || released_ || (open_ == 0 && others)) return true;
+  bool const over = !asking_ && open_ == 0 && others_are_done();
+  if (abandoned_ || released_ || over) return true;
   auto const elapsed = static_cast<std::uint64_t>(clock_.monotonic_ns() - started_ns_);
   // Nothing is known of the progress of others but how long it takes.
   bool const pace = estimate_.keeps_pace(elapsed, open_ == 0 ? 0 : arrived_bytes_);

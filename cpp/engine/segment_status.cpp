@@ -20,6 +20,11 @@
 namespace lmcache {
 namespace {
 
+std::string remote_state(RemoteGauges const& gauges) {
+  auto const state = gauges.state.load(std::memory_order_relaxed);
+  return state == 0 ? "" : state == 1 ? "unavailable" : "connected";
+}
+
 std::uint32_t living_in(ProcessTable const& processes) noexcept {
   std::uint32_t alive = 0;
   for (std::uint32_t i = 0; i < kMaxProcesses; ++i) alive += processes.alive(i) ? 1 : 0;
@@ -116,7 +121,12 @@ Result<SegmentStatus> read_status(DramState& state) {
                              .role = text_of(record.role),
                              .instance_id = text_of(record.instance_id),
                              .attached_unix_s = record.attached_unix_s,
-                             .counters = record.counters.snapshot()});
+                             .counters = record.counters.snapshot(),
+                             .remote_state = remote_state(record.remote),
+                             .remote_failures = record.remote.failures.load(),
+                             .remote_lookup_ns = record.remote.lookup_ns.load(),
+                             .remote_read_bytes_per_s = record.remote.read_bytes_per_s.load(),
+                             .remote_write_bytes_per_s = record.remote.write_bytes_per_s.load()});
     out.total += out.processes.back().counters;
     out.lookup_ns += record.latencies.lookup.snapshot();
     out.load_ns += record.latencies.load.snapshot();

@@ -5,7 +5,7 @@
 
 namespace lmcache {
 
-void WriteBehind::offer(DiskTier& disk, ChunkRef ref) {
+void WriteBehind::offer(ChunkRef ref) {
   auto const slot = dram_.begin_read(ref);
   if (!slot) return;
   auto const header = peek_header({slot->record, sizeof(ChunkHeader)});
@@ -14,33 +14,34 @@ void WriteBehind::offer(DiskTier& disk, ChunkRef ref) {
   // One chunk may always go, or a large one never would.
   if (before != 0 && before + size_bytes > budget_bytes_) {
     open_bytes_.fetch_sub(size_bytes);
-    count(dram_.counters().disk_dropped_writes);
+    count(counts_.dropped_writes);
     dram_.release({&ref, 1});
     return;
   }
-  disk.write({.key = header.key, .slot = slot->record, .slot_bytes = slot->slot_bytes},
-             [this, ref, size_bytes, started = clock_.monotonic_ns()](DiskOutcome outcome) {
-               written(ref, size_bytes, started, outcome);
-             });
+  send_(header, *slot,
+        [this, ref, size_bytes, started = clock_.monotonic_ns()](TierOutcome outcome) {
+          written(ref, size_bytes, started, outcome);
+        });
 }
 
 void WriteBehind::written(ChunkRef ref, std::uint64_t size_bytes, std::int64_t started_ns,
-                          DiskOutcome outcome) {
-  auto& counters = dram_.counters();
+                          TierOutcome outcome) {
   switch (outcome) {
-    case DiskOutcome::kDone:
-      count(counters.disk_written_chunks);
-      count(counters.disk_written_bytes, size_bytes);
-      count(counters.disk_write_ns, static_cast<std::uint64_t>(clock_.monotonic_ns() - started_ns));
-      [[fallthrough]];
-    case DiskOutcome::kDuplicate:
-      dram_.note_on_disk(ref);
+    case TierOutcome::kDone:
+      count(counts_.written_chunks);
+      count(counts_.written_bytes, size_bytes);
+      count(counts_.write_ns, static_cast<std::uint64_t>(clock_.monotonic_ns() - started_ns));
+      if (on_there_) on_there_(ref);
       break;
-    case DiskOutcome::kIoError:
-      count(counters.disk_write_errors);
+    case TierOutcome::kDuplicate:
+      if (counts_.known_chunks != nullptr) count(*counts_.known_chunks);
+      if (on_there_) on_there_(ref);
+      break;
+    case TierOutcome::kIoError:
+      count(counts_.write_errors);
       break;
     default:
-      count(counters.disk_dropped_writes);
+      count(counts_.dropped_writes);
   }
   dram_.release({&ref, 1});
   open_bytes_.fetch_sub(size_bytes);

@@ -31,6 +31,21 @@ void seal_record(std::span<std::byte> record, std::uint64_t generation) noexcept
   std::memcpy(record.data(), &header, sizeof header);
 }
 
+ChunkHeader sealed_copy(std::span<std::byte const> record, std::uint64_t generation) noexcept {
+  ChunkHeader header{};
+  auto* const to = reinterpret_cast<std::byte*>(&header);
+  auto const copy = [&](std::size_t begin, std::size_t end) {
+    std::memcpy(to + begin, record.data() + begin, end - begin);
+  };
+  copy(0, offsetof(ChunkHeader, header_crc));
+  copy(offsetof(ChunkHeader, key), offsetof(ChunkHeader, checksum));
+  copy(offsetof(ChunkHeader, valid_tokens), sizeof header);
+  header.generation = generation;
+  header.checksum = checksum64(record.subspan(sizeof header));
+  header.header_crc = header_crc(header);
+  return header;
+}
+
 Result<ChunkHeader> parse_header(std::span<std::byte const> record, std::uint64_t room_bytes) {
   if (record.size() < sizeof(ChunkHeader)) return corrupted("the record is shorter than a header");
   ChunkHeader header;

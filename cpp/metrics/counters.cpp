@@ -51,6 +51,21 @@ void for_each_cell(CounterFields<Into>& into, CounterFields<From> const& from, S
   step(into.disk_corrupt_chunks, from.disk_corrupt_chunks);
   step(into.disk_evicted_chunks, from.disk_evicted_chunks);
   step(into.disk_hit_tokens, from.disk_hit_tokens);
+  step(into.remote_lookups, from.remote_lookups);
+  step(into.remote_lookup_chunks, from.remote_lookup_chunks);
+  step(into.remote_found_chunks, from.remote_found_chunks);
+  step(into.remote_written_chunks, from.remote_written_chunks);
+  step(into.remote_written_bytes, from.remote_written_bytes);
+  step(into.remote_write_ns, from.remote_write_ns);
+  step(into.remote_known_chunks, from.remote_known_chunks);
+  step(into.remote_dropped_writes, from.remote_dropped_writes);
+  step(into.remote_write_errors, from.remote_write_errors);
+  step(into.remote_read_chunks, from.remote_read_chunks);
+  step(into.remote_read_bytes, from.remote_read_bytes);
+  step(into.remote_read_ns, from.remote_read_ns);
+  step(into.remote_read_errors, from.remote_read_errors);
+  step(into.remote_corrupt_chunks, from.remote_corrupt_chunks);
+  step(into.remote_hit_tokens, from.remote_hit_tokens);
   step(into.loads_declined, from.loads_declined);
   step(into.loads_abandoned, from.loads_abandoned);
   for (std::size_t i = 0; i < kDropReasons; ++i)

@@ -22,6 +22,8 @@ __all__: list[str] = [
     "Namespace",
     "NamespaceSpec",
     "Prompt",
+    "RemoteStore",
+    "check_remote_url",
     "clear_segment",
     "inspect_segment",
     "list_disk_directories",
@@ -141,6 +143,14 @@ class EngineOptions:
         disk_bytes_per_second: int = 0,
         disk_memory_folder: str = "/dev/shm",
         always_fetch: bool = False,
+        remote_url: str = "",
+        remote_user: str = "",
+        remote_password: str = "",
+        remote_serde: str = "msgpack",
+        remote_connections: int = 4,
+        remote_lookup_timeout_ms: int = 200,
+        remote_timeout_ms: int = 10000,
+        remote_lookup_kept_ms: int = 5000,
     ) -> None: ...
 
 class Namespace:
@@ -278,7 +288,7 @@ class Engine:
     @property
     def closed(self) -> bool: ...
     @property
-    def has_disk(self) -> bool: ...
+    def has_lower_tier(self) -> bool: ...
 
 class DiskVolume:
     """
@@ -317,6 +327,51 @@ class DiskVolume:
         """
         A chunk per key (32 bytes each) out of slots, whose first 256 bytes become its header.
         """
+
+class RemoteStore:
+    """
+    A remote store without an engine.
+    """
+    @staticmethod
+    def open(
+        url: str,
+        log: collections.abc.Callable[[int, str], None],
+        *,
+        serde: str = "msgpack",
+        connections: int = 4,
+        timeout_ms: int = 10000,
+        user: str = "",
+        password: str = "",
+    ) -> RemoteStore: ...
+    def clear(self) -> int:
+        """
+        Removes all chunks of ours; returns how many.
+        """
+    def find(self, keys: bytes) -> int:
+        """
+        How many of the chunks (32 bytes each key) are there, by one round trip.
+        """
+    def ping(self) -> int:
+        """
+        Nanoseconds of a round trip.
+        """
+    def read(self, keys: bytes, memory: typing_extensions.Buffer, slot_bytes: int) -> int:
+        """
+        Returns how many arrived and are right.
+        """
+    def remove(self, keys: bytes) -> int: ...
+    def stat(self) -> dict[str, typing.Any]: ...
+    def write(
+        self, keys: bytes, memory: typing_extensions.Buffer, slot_bytes: int, payload_bytes: int
+    ) -> int:
+        """
+        A chunk per key out of slots, whose first 256 bytes become its header.
+        """
+
+def check_remote_url(url: str) -> str:
+    """
+    The address without its password. Raises InvalidArgumentError.
+    """
 
 def clear_segment(path: str, model: str | None = None) -> int:
     """

@@ -123,7 +123,7 @@ void DiskTier::read(std::vector<DiskRead> reads, ReadDone done) {
   volume_.directory->begin_reads(keys, places);
   for (std::uint32_t i = 0; i < reads.size(); ++i) {
     if (!places[i]) {
-      batch->done(i, DiskOutcome::kMissing);
+      batch->done(i, TierOutcome::kMissing);
       continue;
     }
     auto const& place = *places[i];
@@ -163,10 +163,10 @@ void DiskTier::read(std::vector<DiskRead> reads, ReadDone done) {
               });
 }
 
-DiskOutcome DiskTier::check(ReadBatch const& batch, std::uint32_t number, int os_error) {
+TierOutcome DiskTier::check(ReadBatch const& batch, std::uint32_t number, int os_error) {
   auto const& item = batch.items[number];
-  if (os_error == ECANCELED) return DiskOutcome::kClosed;
-  if (os_error == EMSGSIZE) return DiskOutcome::kMissing;  // of another geometry
+  if (os_error == ECANCELED) return TierOutcome::kClosed;
+  if (os_error == EMSGSIZE) return TierOutcome::kMissing;  // of another geometry
   // The file is shorter than the index says: damage, not a failing device.
   if (os_error != 0 && os_error != ENODATA) {
     if (read_errors_.failed()) {
@@ -175,7 +175,7 @@ DiskOutcome DiskTier::check(ReadBatch const& batch, std::uint32_t number, int os
                        ": reads fail (" + std::strerror(os_error) +
                        "): it is left alone for a minute");
     }
-    return DiskOutcome::kIoError;
+    return TierOutcome::kIoError;
   }
   read_errors_.succeeded();
   if (os_error == 0) {
@@ -185,19 +185,19 @@ DiskOutcome DiskTier::check(ReadBatch const& batch, std::uint32_t number, int os
         check_record(record, {.key = item.read.key, .generation = item.place.sequence});
     if (header && header.value().payload_bytes == item.place.payload_bytes &&
         header.value().valid_tokens == item.place.valid_tokens) {
-      return DiskOutcome::kDone;
+      return TierOutcome::kDone;
     }
   }
-  return DiskOutcome::kCorrupt;
+  return TierOutcome::kCorrupt;
 }
 
 void DiskTier::finish_read(ReadBatch& batch, std::uint32_t number, int os_error) {
   auto const& item = batch.items[number];
   auto const outcome = check(batch, number, os_error);
-  if (auto const speed = reads_.end(item.size_bytes); speed && outcome == DiskOutcome::kDone) {
+  if (auto const speed = reads_.end(item.size_bytes); speed && outcome == TierOutcome::kDone) {
     volume_.directory->record_speed(&DirectorySpace::read_bytes_per_s, speed->bytes_per_s);
   }
-  if (outcome == DiskOutcome::kCorrupt && volume_.directory->remove(item.place)) {
+  if (outcome == TierOutcome::kCorrupt && volume_.directory->remove(item.place)) {
     free_on_disk(item.place);
   } else {
     volume_.directory->end_read(item.place);

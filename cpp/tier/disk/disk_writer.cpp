@@ -52,7 +52,7 @@ void DiskTier::write(DiskWrite item, WriteDone done) {
       ++open_writes_;
     }
   }
-  if (closed) return done(DiskOutcome::kClosed);
+  if (closed) return done(TierOutcome::kClosed);
   changed_.notify_all();
 }
 
@@ -83,7 +83,7 @@ void DiskTier::run() {
     }
     if (!written.empty()) commit(std::move(written));
     if (late) {
-      for (auto& write : inbox) answer(write, DiskOutcome::kClosed);
+      for (auto& write : inbox) answer(write, TierOutcome::kClosed);
     } else if (!inbox.empty()) {
       begin_writes(std::move(inbox));
     }
@@ -106,7 +106,7 @@ void DiskTier::note_write_error(std::string const& what) {
   lmcache::log(log_, LogLevel::kWarning, "disk cache: " + what + "; writes pause for a minute");
 }
 
-void DiskTier::answer(Write& write, DiskOutcome outcome) {
+void DiskTier::answer(Write& write, TierOutcome outcome) {
   write.done(outcome);
   write.done = {};
   {
@@ -131,7 +131,7 @@ void DiskTier::begin_writes(std::deque<Write> writes) {
     if (!slab) {
       volume_.directory->abandon(write.place);
       note_write_error(slab.error().message());
-      answer(write, DiskOutcome::kIoError);
+      answer(write, TierOutcome::kIoError);
       continue;
     }
     group.requests.push_back({.op = IoOp::kWrite,
@@ -177,24 +177,24 @@ void DiskTier::submit(WriteGroup group) {
 }
 
 // Room, and everything that must happen before the slot is touched. A value: it ends here.
-std::optional<DiskOutcome> DiskTier::prepare(Write& write) {
-  if (write_errors_.paused()) return DiskOutcome::kIoError;
+std::optional<TierOutcome> DiskTier::prepare(Write& write) {
+  if (write_errors_.paused()) return TierOutcome::kIoError;
   auto const facts = peek_header({write.item.slot, write.item.slot_bytes});
   std::uint64_t const whole = record_bytes(facts.payload_bytes, facts.valid_tokens);
-  if (facts.key != write.item.key || whole > write.item.slot_bytes) return DiskOutcome::kMissing;
+  if (facts.key != write.item.key || whole > write.item.slot_bytes) return TierOutcome::kMissing;
   auto grant = room_for(write);
   if (!grant) {
     switch (grant.error().code()) {
       case ErrorCode::kCancelled:
-        return DiskOutcome::kDuplicate;
+        return TierOutcome::kDuplicate;
       case ErrorCode::kOutOfMemory:
       case ErrorCode::kInvalidArgument:
-        return DiskOutcome::kNoSpace;
+        return TierOutcome::kNoSpace;
       case ErrorCode::kIo:
         note_write_error(grant.error().message());
-        return DiskOutcome::kIoError;
+        return TierOutcome::kIoError;
       default:
-        return DiskOutcome::kIoError;
+        return TierOutcome::kIoError;
     }
   }
   write.place = grant.value().place;
@@ -203,7 +203,7 @@ std::optional<DiskOutcome> DiskTier::prepare(Write& write) {
   if (auto const freed = volume_.files.free_record(write.place.record); !freed) {
     volume_.directory->abandon(write.place);
     note_write_error(freed.error().message());
-    return DiskOutcome::kIoError;
+    return TierOutcome::kIoError;
   }
   seal_record({write.item.slot, whole}, write.place.sequence);
   return std::nullopt;
@@ -274,9 +274,9 @@ void DiskTier::commit(std::vector<Write> written) {
       note_write_error(volume_.files.folders()[write.place.folder].path() + ": writes fail (" +
                        std::strerror(write.os_error) + ")");
     }
-    answer(write, write.os_error == ECANCELED ? DiskOutcome::kClosed
-                  : write.os_error == ENOSPC  ? DiskOutcome::kNoSpace
-                                              : DiskOutcome::kIoError);
+    answer(write, write.os_error == ECANCELED ? TierOutcome::kClosed
+                  : write.os_error == ENOSPC  ? TierOutcome::kNoSpace
+                                              : TierOutcome::kIoError);
   }
   if (good.empty()) return;
   bool const durable = options_.durability == Durability::kData;
@@ -309,7 +309,7 @@ void DiskTier::commit(std::vector<Write> written) {
       (void)volume_.files.free_record(good[i].place.record);
       volume_.directory->abandon(good[i].place);
     }
-    answer(good[i], safe ? DiskOutcome::kDone : DiskOutcome::kIoError);
+    answer(good[i], safe ? TierOutcome::kDone : TierOutcome::kIoError);
   }
 }
 

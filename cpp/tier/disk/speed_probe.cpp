@@ -43,7 +43,7 @@ void DiskTier::measure_speed() {
     used += read.slot_bytes;
   }
   probe_in_flight_ = static_cast<std::uint32_t>(reads.size());
-  read(std::move(reads), [this, memory](std::uint32_t, DiskOutcome) { --probe_in_flight_; });
+  read(std::move(reads), [this, memory](std::uint32_t, TierOutcome) { --probe_in_flight_; });
 }
 
 }  // namespace lmcache

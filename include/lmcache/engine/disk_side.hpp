@@ -15,7 +15,6 @@
 #include <lmcache/base/clock.hpp>
 #include <lmcache/base/log.hpp>
 #include <lmcache/engine/engine_options.hpp>
-#include <lmcache/engine/fetch_planner.hpp>
 #include <lmcache/engine/write_behind.hpp>
 #include <lmcache/tier/disk/disk_tier.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
@@ -34,12 +33,9 @@ class DiskSide {
   DiskSide(DiskSide&&) = delete;
 
   // A chunk of a namespace was stored in memory.
-  void stored(ChunkRef ref) { writes_.offer(*disk_, ref); }
-  // The speed of computing in `span` is filled in here.
-  [[nodiscard]] std::shared_ptr<FetchState> fetch(DramNamespace& space, KeyChain const& chain,
-                                                  FetchPlanner::Span span);
-  [[nodiscard]] std::uint32_t reach(DramNamespace const& space, KeyChain const& chain,
-                                    FetchPlanner::Span span);
+  void stored(ChunkRef ref) { writes_.offer(ref); }
+  // What engines before this one measured, picoseconds per token; 0 = not known.
+  [[nodiscard]] std::uint64_t known_prefill(ChunkKey const& root);
   // Forgets the chunks of a namespace, or all. Returns how many.
   std::uint64_t clear(std::optional<ChunkKey> const& root) { return disk_->clear(root); }
   // A namespace was opened: what is known on disk of its speed is learnt; its name is noted there
@@ -54,25 +50,15 @@ class DiskSide {
   [[nodiscard]] DiskTier& tier() noexcept { return *disk_; }
 
  private:
-  DiskSide(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes, bool always_fetch)
-      : dram_{dram},
-        clock_{clock},
-        always_fetch_{always_fetch},
-        writes_{dram, clock, budget_bytes} {}
+  DiskSide(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes);
   void note_in_segment();
-  // Picoseconds per token of our instance's processes; 0 = not measured.
-  [[nodiscard]] std::uint64_t measured_prefill() const;
-  // Of a namespace; 0 = not known, or it does not matter.
-  [[nodiscard]] std::uint64_t prefill_ps_per_token(DramNamespace const& space);
   void describe_opened();
   void remember_speed();
 
   DramTier& dram_;
   Clock const& clock_;
-  bool const always_fetch_;
   WriteBehind writes_;
   std::unique_ptr<DiskTier> disk_;  // goes before what its callbacks use
-  std::unique_ptr<FetchPlanner> planner_;
 
   std::mutex mutex_;                                                        // guards what follows
   std::unordered_map<ChunkKey, ModelRecord, ChunkKeyHash> models_;          // by root

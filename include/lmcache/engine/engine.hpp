@@ -137,16 +137,18 @@ class Engine {
   // The longest prefix, of at most limit_tokens tokens, that every lane has: exact to the token.
   [[nodiscard]] Hit lookup(NamespaceHandle const& space, KeyChain const& chain,
                            std::uint32_t limit_tokens);
-  // What follows the first `hit_tokens` of a prompt in memory and lies on disk, on its way into
-  // memory: look up again when it is done. Nothing: there is nothing, or computing it is faster.
-  // Never waits for the disk.
+  // What follows the first `hit_tokens` of a prompt in memory and lies in a tier below, on its way
+  // into memory: look up again when it is done. Nothing: there is nothing, or computing it is
+  // faster. Never waits for a disk or a server.
   [[nodiscard]] std::optional<Fetch> fetch(NamespaceHandle const& space, KeyChain const& chain,
                                            FetchRange range);
   // How far a prefix would reach if what lies on disk were fetched; `hit_tokens` at least.
   [[nodiscard]] std::uint32_t reach(NamespaceHandle const& space, KeyChain const& chain,
                                     std::uint32_t hit_tokens, std::uint32_t limit_tokens);
-  [[nodiscard]] bool has_disk() const noexcept;
-  // Waits until all that was stored is on disk, as far as it goes there. False at the deadline.
+  // A disk or a remote: fetch() may have something to bring.
+  [[nodiscard]] bool has_lower_tier() const noexcept;
+  // Waits until all that was stored is in the tiers below, as far as it goes there. False at the
+  // deadline.
   [[nodiscard]] bool drain(std::chrono::milliseconds timeout);
   // Slots for the chunks of a range, in every lane: refs[lane][i]. An empty ref: nothing to write
   // there.

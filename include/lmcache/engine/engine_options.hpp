@@ -34,6 +34,17 @@ struct EngineOptions {
   // Stored in memory and not on disk yet, at most; what exceeds it is not written.
   std::uint64_t write_behind_bytes = 256u << 20;
   std::uint64_t disk_bytes_per_second = 0;  // reads and writes together; 0 = no limit
+  // The remote tier; no URL: none (net/redis_url.hpp). One that does not answer is left alone until
+  // it does.
+  std::string remote_url{};
+  std::string remote_user{};  // where the URL names none
+  std::string remote_password{};
+  std::string remote_serde = "msgpack";  // "naive"
+  std::uint32_t remote_connections = 4;
+  std::uint32_t remote_lookup_timeout_ms = 200;
+  std::uint32_t remote_timeout_ms = 10'000;     // of one transfer
+  std::uint32_t remote_lookup_kept_ms = 5'000;  // answers are believed so long
+
   // Fetch whatever is there, also where computing it would be faster.
   bool always_fetch = false;
   std::string disk_memory_folder = "/dev/shm";  // of the directory that processes share

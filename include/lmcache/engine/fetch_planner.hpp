@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What of a prompt lies on disk and is worth bringing, and the reads that bring it.
+// What of a prompt lies in a tier below and is worth bringing, and the reads that bring it.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,26 @@
 #include <lmcache/key/key_chain.hpp>
 #include <lmcache/tier/disk/disk_tier.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
+#include <lmcache/tier/remote/remote_tier.hpp>
 
 namespace lmcache {
 
-// Thread-safe. Both tiers must outlive it.
+// Thread-safe. The tiers must outlive it, but that it may be called while the remote one closes.
 class FetchPlanner {
  public:
-  FetchPlanner(DramTier& dram, DiskTier& disk, Clock const& clock) noexcept
-      : dram_{dram}, disk_{disk}, clock_{clock} {}
+  struct Tiers {
+    DramTier& dram;
+    DiskTier* disk = nullptr;
+    RemoteTier* remote = nullptr;
+    // A chunk came from the remote: told after it was published.
+    FetchState::OnRemote on_remote = {};
+  };
+  FetchPlanner(Tiers tiers, Clock const& clock) noexcept
+      : dram_{tiers.dram},
+        disk_{tiers.disk},
+        remote_{tiers.remote},
+        on_remote_{std::move(tiers.on_remote)},
+        clock_{clock} {}
 
   struct Span {
     std::uint32_t first_token;      // all before it is in memory
@@ -27,10 +39,12 @@ class FetchPlanner {
     std::uint32_t limit_tokens;
     std::uint64_t prefill_ps_per_token;  // 0 = not known
   };
-  // Starts the reads. Nothing: there is nothing to fetch, it is not worth it, or no slot was free.
   // How far the prefix would reach; `first_token` when nothing would be fetched.
   [[nodiscard]] std::uint32_t reach(DramNamespace const& space, KeyChain const& chain,
                                     Span const& span) const;
+  // Starts the reads; the remote is asked before for what is known nowhere else. Nothing: there is
+  // nothing to fetch, it is not worth it, or no slot was free. `space` must live as long as the
+  // planner.
   [[nodiscard]] std::shared_ptr<FetchState> start(DramNamespace& space, KeyChain const& chain,
                                                   Span const& span);
 
@@ -38,22 +52,35 @@ class FetchPlanner {
   struct Wanted {
     DramTier::ChunkPlace place;
     ChunkKey key;
-    std::uint64_t size_bytes = 0;  // on disk; 0 = it is in memory, or coming
+    std::uint64_t size_bytes = 0;  // in the tier below; 0 = it is in memory, or coming
+    bool remote = false;           // else on disk
     ChunkRef coming;
   };
   struct Plan {
     std::vector<Wanted> wanted;  // in the order of the prompt, all lanes of a chunk together
     std::uint32_t prefix_tokens = 0;
+    std::vector<ChunkKey> unknown;  // that follow, and that the remote was not asked for yet
   };
   [[nodiscard]] Plan look(DramNamespace const& space, KeyChain const& chain,
                           Span const& span) const;
   // Nothing: there is nothing to fetch.
   [[nodiscard]] std::optional<LoadEstimate> estimate(Plan const& plan, Span const& span) const;
-  [[nodiscard]] std::shared_ptr<FetchState> reserve(DramNamespace& space, KeyChain const& chain,
-                                                    Plan const& plan, LoadEstimate const& estimate);
+  [[nodiscard]] std::optional<LoadEstimate> choose(Plan& plan, Span const& span) const;
+  [[nodiscard]] std::shared_ptr<FetchState> ask(DramNamespace& space, KeyChain const& chain,
+                                                Span const& span, std::vector<ChunkKey> keys);
+  struct Reserved {
+    std::vector<FetchState::Piece> pieces;
+    std::vector<ChunkRef> coming;
+    std::uint32_t reached = 0;
+  };
+  [[nodiscard]] Reserved reserve(DramNamespace& space, KeyChain const& chain, Plan const& plan);
+  [[nodiscard]] FetchState::OnSlow on_slow(bool remote) const;
+  void read(std::shared_ptr<FetchState> const& state, Reserved reserved);
 
   DramTier& dram_;
-  DiskTier& disk_;
+  DiskTier* disk_;
+  RemoteTier* remote_;
+  FetchState::OnRemote const on_remote_;
   Clock const& clock_;
 };
 

@@ -21,6 +21,11 @@ struct ProcessStatus {
   std::string instance_id;
   std::int64_t attached_unix_s = 0;
   CountersSnapshot counters;
+  std::string remote_state;  // empty: it has no remote; "connected", "unavailable"
+  std::uint32_t remote_failures = 0;
+  std::uint64_t remote_lookup_ns = 0;  // the last round trip
+  std::uint64_t remote_read_bytes_per_s = 0;
+  std::uint64_t remote_write_bytes_per_s = 0;
 };
 
 struct NamespaceStatus {

@@ -1,37 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chunks that were stored in memory, on their way to disk.
+// Chunks that were stored in memory, on their way to a tier below.
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
+#include <functional>
 
 #include <lmcache/base/clock.hpp>
+#include <lmcache/index/chunk_record.hpp>
 #include <lmcache/index/chunk_ref.hpp>
-#include <lmcache/tier/disk/disk_tier.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
+#include <lmcache/tier/tier_outcome.hpp>
 
 namespace lmcache {
 
-// Thread-safe. Both tiers must outlive every write under way.
+// Thread-safe. The DRAM tier and what `send` uses must outlive every write under way.
 class WriteBehind {
  public:
-  WriteBehind(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes) noexcept
-      : dram_{dram}, clock_{clock}, budget_bytes_{budget_bytes} {}
+  using Done = std::function<void(TierOutcome outcome)>;
+  // Hands the record in a slot to the tier, which answers once. Must not block.
+  using Send = std::function<void(ChunkHeader const& header, ChunkSlot const& slot, Done done)>;
+  // Where what becomes of chunks is counted.
+  struct Counts {
+    std::atomic<std::uint64_t>& written_chunks;
+    std::atomic<std::uint64_t>& written_bytes;
+    std::atomic<std::uint64_t>& write_ns;
+    std::atomic<std::uint64_t>& dropped_writes;
+    std::atomic<std::uint64_t>& write_errors;
+    std::atomic<std::uint64_t>* known_chunks = nullptr;
+  };
+  using OnThere = std::function<void(ChunkRef ref)>;  // the tier has it by now
+
+  WriteBehind(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes, Counts counts,
+              Send send, OnThere on_there = {}) noexcept
+      : dram_{dram},
+        clock_{clock},
+        budget_bytes_{budget_bytes},
+        counts_{counts},
+        send_{std::move(send)},
+        on_there_{std::move(on_there)} {}
   WriteBehind(WriteBehind&&) = delete;
 
-  // A chunk was published: it is written if the disk has it not. Never waits: beyond the budget of
+  // A chunk was published: it is written if the tier has it not. Never waits: beyond the budget of
   // bytes under way it is not written, and counted.
-  void offer(DiskTier& disk, ChunkRef ref);
+  void offer(ChunkRef ref);
   [[nodiscard]] std::uint64_t open_bytes() const noexcept { return open_bytes_.load(); }
 
  private:
   void written(ChunkRef ref, std::uint64_t size_bytes, std::int64_t started_ns,
-               DiskOutcome outcome);
+               TierOutcome outcome);
 
   DramTier& dram_;
   Clock const& clock_;
   std::uint64_t const budget_bytes_;
+  Counts const counts_;
+  Send const send_;
+  OnThere const on_there_;
   std::atomic<std::uint64_t> open_bytes_{0};
 };
 

@@ -64,6 +64,11 @@ static_assert(std::is_trivially_copyable_v<ChunkHeader>);
 // Fills in the checksum of a record that is complete, its generation and the header's own check.
 void seal_record(std::span<std::byte> record, std::uint64_t generation) noexcept;
 
+// The header that seal_record() would write, without touching the record: another tier may be
+// sealing it.
+[[nodiscard]] ChunkHeader sealed_copy(std::span<std::byte const> record,
+                                      std::uint64_t generation) noexcept;
+
 // Checks what the header alone says: magic, version, its own check, and lengths that fit
 // `room_bytes`. Errors: kCorrupted, naming what is wrong.
 [[nodiscard]] Result<ChunkHeader> parse_header(std::span<std::byte const> record,

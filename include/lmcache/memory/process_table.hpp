@@ -23,6 +23,15 @@ namespace lmcache {
 
 inline constexpr std::uint32_t kMaxProcesses = 64;
 
+// How a process finds its remote store. Plain atomics, valid when zeroed.
+struct RemoteGauges {
+  std::atomic<std::uint32_t> state;  // 0 = has none, 1 = leaves it alone, 2 = uses it
+  std::atomic<std::uint32_t> failures;
+  std::atomic<std::uint64_t> lookup_ns;  // the last round trip
+  std::atomic<std::uint64_t> read_bytes_per_s;
+  std::atomic<std::uint64_t> write_bytes_per_s;
+};
+
 struct ProcessRecord {
   std::atomic<std::uint32_t> attached;
   std::int32_t pid;
@@ -33,6 +42,7 @@ struct ProcessRecord {
   std::array<char, 96> instance_id;
   Counters counters;
   Latencies latencies;
+  RemoteGauges remote;
 };
 
 // A view of the table in a segment; cheap to copy. Externally synchronised (the space lock), except

@@ -83,6 +83,22 @@ struct CounterFields {
   Cell disk_corrupt_chunks{};  // read, and not what was written
   Cell disk_evicted_chunks{};
   Cell disk_hit_tokens{};  // brought from disk for a prompt
+  // The remote tier, likewise.
+  Cell remote_lookups{};  // questions to the server, each for all of a prompt
+  Cell remote_lookup_chunks{};
+  Cell remote_found_chunks{};
+  Cell remote_written_chunks{};
+  Cell remote_written_bytes{};
+  Cell remote_write_ns{};        // from handing over to answered, summed
+  Cell remote_known_chunks{};    // somebody else had written them
+  Cell remote_dropped_writes{};  // beyond the budget, or while the server is left alone
+  Cell remote_write_errors{};
+  Cell remote_read_chunks{};
+  Cell remote_read_bytes{};
+  Cell remote_read_ns{};  // while at least one read was under way
+  Cell remote_read_errors{};
+  Cell remote_corrupt_chunks{};  // read, and not what was asked for
+  Cell remote_hit_tokens{};      // brought from the remote for a prompt
   // The rule that weighs loading against computing.
   Cell loads_declined{};   // prompts whose chunks below were not worth fetching
   Cell loads_abandoned{};  // prompts that stopped waiting for theirs
@@ -128,7 +144,7 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 static_assert(std::is_standard_layout_v<Counters>);
 static_assert(std::is_trivially_destructible_v<Counters>);
 static_assert(sizeof(CountersSnapshot) ==
-              (39 + kDropReasons + kLoadFailures) * sizeof(std::uint64_t));
+              (54 + kDropReasons + kLoadFailures) * sizeof(std::uint64_t));
 
 template <class Visit>
 void CountersSnapshot::for_each(Visit&& visit) const {
@@ -169,6 +185,21 @@ void CountersSnapshot::for_each(Visit&& visit) const {
   visit(std::string_view{"disk_corrupt_chunks"}, disk_corrupt_chunks);
   visit(std::string_view{"disk_evicted_chunks"}, disk_evicted_chunks);
   visit(std::string_view{"disk_hit_tokens"}, disk_hit_tokens);
+  visit(std::string_view{"remote_lookups"}, remote_lookups);
+  visit(std::string_view{"remote_lookup_chunks"}, remote_lookup_chunks);
+  visit(std::string_view{"remote_found_chunks"}, remote_found_chunks);
+  visit(std::string_view{"remote_written_chunks"}, remote_written_chunks);
+  visit(std::string_view{"remote_written_bytes"}, remote_written_bytes);
+  visit(std::string_view{"remote_write_ns"}, remote_write_ns);
+  visit(std::string_view{"remote_known_chunks"}, remote_known_chunks);
+  visit(std::string_view{"remote_dropped_writes"}, remote_dropped_writes);
+  visit(std::string_view{"remote_write_errors"}, remote_write_errors);
+  visit(std::string_view{"remote_read_chunks"}, remote_read_chunks);
+  visit(std::string_view{"remote_read_bytes"}, remote_read_bytes);
+  visit(std::string_view{"remote_read_ns"}, remote_read_ns);
+  visit(std::string_view{"remote_read_errors"}, remote_read_errors);
+  visit(std::string_view{"remote_corrupt_chunks"}, remote_corrupt_chunks);
+  visit(std::string_view{"remote_hit_tokens"}, remote_hit_tokens);
   visit(std::string_view{"loads_declined"}, loads_declined);
   visit(std::string_view{"loads_abandoned"}, loads_abandoned);
   for (std::size_t i = 0; i < kDropReasons; ++i) {

@@ -26,6 +26,7 @@ COMMANDS = {
         "lmcache.cli.status", "Show what the segment of this node holds, and who uses it."
     ),
     "disk": Command("lmcache.cli.disk", "Look after the disk cache of this node."),
+    "remote": Command("lmcache.cli.remote", "Look after the store that nodes share."),
     "clear": Command("lmcache.cli.clear", "Forget what the segment of this node holds."),
     "gc": Command(
         "lmcache.cli.gc", "Remove what is left in shared memory of processes that are gone."

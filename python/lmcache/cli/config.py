@@ -14,7 +14,7 @@ from lmcache.cli.console import console, print_json, print_warning
 from lmcache.config import LMCacheConfig, load_config
 from lmcache.config.model import SECTIONS
 from lmcache.config.schema import json_schema
-from lmcache.config.value_types import hide_password
+from lmcache.config.value_types import printable
 
 app = typer.Typer(
     help="Show, check and describe the configuration.", no_args_is_help=True, add_completion=False
@@ -70,7 +70,8 @@ def _table(config: LMCacheConfig, section: Any) -> Table:
         table.add_column(heading, overflow="fold", header_style="dim")
     for name in section.model_fields:
         source, changed = config.sources[name], config.sources[name].kind != "default"
-        value = hide_password(_plain(getattr(config, name)))
+        plain = _plain(getattr(config, name))
+        value = plain if plain == "none" else printable(name, plain)
         table.add_row(
             name,
             f"[bold]{escape(value)}[/]" if changed else escape(value),
@@ -92,7 +93,7 @@ def _as_json(config: LMCacheConfig) -> dict[str, Any]:
     sources = config.sources
     settings = {}
     for name, value in config.model_dump(mode="json").items():
-        shown = hide_password(value) if isinstance(value, str) else value
+        shown = printable(name, value) if isinstance(value, str) else value
         settings[name] = {"value": shown, "source": str(sources[name]), "kind": sources[name].kind}
     unavailable = [{"setting": name, "why": why} for name, why in config.unavailable()]
     return {"settings": settings, "warnings": list(config.warnings), "unavailable": unavailable}

@@ -11,16 +11,29 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from lmcache.config.value_types import hide_password
+
 # Policies of the native library in this version, and the one that stands in for the others.
 EVICTION_POLICIES = ("lru", "fifo", "mru")
 FALLBACK_POLICY = "lru"
 
 _NOT_YET = "not in this version"
 
+_REMOTE_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
+
+
+def has_remote(url: str) -> bool:
+    """Tell whether this version has a client for the store that `url` names."""
+    return url.partition("://")[0] in _REMOTE_SCHEMES
+
+
 # Field -> the values that ask for something missing, and what happens instead.
 _MISSING: dict[str, tuple[Callable[[Any], bool], str]] = {
     "local_cpu": (lambda on: not on, "there is no tier below; nothing is kept"),
-    "enable_remote_cache": (bool, f"the remote tier is {_NOT_YET}; chunks stay on this node"),
+    "remote_url": (
+        lambda url: url is not None and not has_remote(url),
+        f"this kind of remote store is {_NOT_YET}; chunks stay on this node",
+    ),
     "enable_p2p": (bool, f"reading from other nodes is {_NOT_YET}"),
     "local_device": (lambda device: device == "cuda", f"a CUDA tier is {_NOT_YET}; using DRAM"),
     "retrieval_mode": (
@@ -49,7 +62,10 @@ def unavailable(config: BaseModel) -> list[tuple[str, str]]:
 
 
 def _has_tier_below(config: BaseModel) -> bool:
-    return bool(getattr(config, "enable_disk_cache", False))
+    remote = getattr(config, "remote_url", None)
+    return bool(getattr(config, "enable_disk_cache", False)) or (
+        bool(getattr(config, "enable_remote_cache", False)) and bool(remote) and has_remote(remote)
+    )
 
 
 def unavailable_line(config: BaseModel) -> str:
@@ -59,7 +75,7 @@ def unavailable_line(config: BaseModel) -> str:
 
 
 def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else hide_password(value)
 
 
 def eviction_in_use(policy: str) -> str:

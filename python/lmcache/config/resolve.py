@@ -19,7 +19,7 @@ from lmcache.config.allowed import allowed_text, choices
 from lmcache.config.near_miss import near_miss
 from lmcache.config.sources import Layer, Setting, Source
 from lmcache.config.text import from_text, says_none
-from lmcache.config.value_types import hide_password
+from lmcache.config.value_types import printable
 from lmcache.errors import ConfigError
 
 Fields = Mapping[str, FieldInfo]
@@ -164,7 +164,9 @@ def _named(setting: Setting) -> str:
 def _shown(setting: Setting) -> str:
     """Show a setting with its value and place, quoting text so that "256" differs from 256."""
     value = setting.value
-    text = f'"{hide_password(value)}"' if isinstance(value, str) else hide_password(repr(value))
+    plain = value if isinstance(value, str) else repr(value)
+    text = printable(setting.name.lower(), plain)
+    text = f'"{text}"' if isinstance(value, str) else text
     if isinstance(value, bool):
         text = str(value).lower()
     return f"{setting.name} = {text} ({setting.source})"

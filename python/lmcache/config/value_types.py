@@ -139,3 +139,8 @@ RemoteUrl = Annotated[
 def hide_password(value: Any) -> str:
     """Return `value` as it may be printed: the password of a URL is replaced by three stars."""
     return re.sub(r"(://[^/@\s:]*):[^@\s]*@", r"\1:***@", str(value))
+
+
+def printable(name: str, value: Any) -> str:
+    """Return the value of setting `name` as it may be printed."""
+    return "***" if name.endswith("_password") and value else hide_password(value)

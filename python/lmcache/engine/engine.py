@@ -72,7 +72,7 @@ class LMCacheEngine:
         self._native = open_native(self.config, role=role, chunk_bytes_hint=hint)
         # Also when the program just ends: the last to leave removes a segment that is not kept.
         self._leave = weakref.finalize(self, self._native.close)
-        below = self._native.has_disk
+        below = self._native.has_lower_tier
         self._keeps = self.config.enable_prefix_cache and (self.config.local_cpu or below)
         self._observed = EngineStats(self._native)
         self._gate = Gate()

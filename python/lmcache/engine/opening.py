@@ -15,6 +15,7 @@ from lmcache.config import (
     eviction_in_use,
     unavailable_line,
 )
+from lmcache.config.availability import has_remote
 from lmcache.config.capacity import GIGABYTE
 from lmcache.errors import OutOfMemoryError
 
@@ -56,7 +57,10 @@ def open_native(
         instance_id=config.instance_id,
         ttl_seconds=config.ttl or 0,
         eviction=eviction_in_use(config.eviction_policy),
+        write_behind_bytes=config.write_behind_bytes,
+        always_fetch=config.load_policy == "always",
         **disk_options(config),
+        **remote_options(config),
     )
     return _native.Engine.open(options, write)
 
@@ -70,9 +74,24 @@ def disk_options(config: LMCacheConfig) -> dict[str, Any]:
         "disk_bytes": int((config.max_local_disk_size or 0) * GIGABYTE),
         "disk_io": config.disk_io,
         "disk_durability": config.durability,
-        "write_behind_bytes": config.write_behind_bytes,
-        "always_fetch": config.load_policy == "always",
         "disk_bytes_per_second": int((config.max_disk_bandwidth or 0) * 1e6),
+    }
+
+
+def remote_options(config: LMCacheConfig) -> dict[str, Any]:
+    """Return what `_native.EngineOptions` needs to know of the remote tier; empty without one."""
+    url = config.remote_url
+    if not config.enable_remote_cache or url is None or not has_remote(url):
+        return {}
+    return {
+        "remote_url": url,
+        "remote_user": config.remote_user or "",
+        "remote_password": config.remote_password or "",
+        "remote_serde": config.remote_serde,
+        "remote_connections": config.remote_connections,
+        "remote_lookup_timeout_ms": config.remote_lookup_timeout_ms,
+        "remote_timeout_ms": max(1, int(config.blocking_timeout_secs * 1000)),
+        "remote_lookup_kept_ms": config.remote_lookup_kept_ms,
     }
 
 

@@ -136,7 +136,7 @@ TEST(DiskSide, AFolderThatCannotBeUsedIsToldAndTheEngineGoesOn) {
   std::ofstream{file} << "somebody else's";
   LogLines log;
   disk.open(log.hook());
-  EXPECT_FALSE(disk->engine->has_disk());
+  EXPECT_FALSE(disk->engine->has_lower_tier());
   ASSERT_EQ(log.lines().size(), 1u);
   EXPECT_NE(log.lines()[0].find("going on without the disk tier"), std::string::npos)
       << log.lines()[0];

@@ -41,9 +41,9 @@ class Fetching : public testing::Test {
 
 TEST_F(Fetching, IsDoneWhenAllHasArrivedAndKeepsItUntilReleased) {
   EXPECT_FALSE(state_->done());
-  state_->arrived(1, DiskOutcome::kDone);
+  state_->arrived(1, TierOutcome::kDone);
   EXPECT_FALSE(state_->done());
-  state_->arrived(0, DiskOutcome::kDone);
+  state_->arrived(0, TierOutcome::kDone);
   EXPECT_TRUE(state_->done());
   EXPECT_TRUE(scene_.tier().is_ready(refs_[0]) && scene_.tier().is_ready(refs_[1]));
   EXPECT_EQ(scene_.use().leased, 2u);
@@ -53,8 +53,8 @@ TEST_F(Fetching, IsDoneWhenAllHasArrivedAndKeepsItUntilReleased) {
 }
 
 TEST_F(Fetching, WhatDidNotArriveIsReservedNoLonger) {
-  state_->arrived(0, DiskOutcome::kCorrupt);
-  state_->arrived(1, DiskOutcome::kIoError);
+  state_->arrived(0, TierOutcome::kCorrupt);
+  state_->arrived(1, TierOutcome::kIoError);
   EXPECT_TRUE(state_->done());
   auto const use = scene_.use();
   EXPECT_EQ(use.ready + use.writing + use.leased, 0u);
@@ -66,17 +66,17 @@ TEST_F(Fetching, ARecordOfOtherLengthIsCorrupt) {
   auto const slot =
       scene_.tier().segment().payload(scene_.state().index.at(refs_[0].index).payload_offset);
   reinterpret_cast<ChunkHeader*>(slot)->payload_bytes -= 4;
-  state_->arrived(0, DiskOutcome::kDone);
+  state_->arrived(0, TierOutcome::kDone);
   EXPECT_FALSE(scene_.tier().is_ready(refs_[0]));
   EXPECT_EQ(scene_.counters().disk_corrupt_chunks, 1u);
-  state_->arrived(1, DiskOutcome::kMissing);
+  state_->arrived(1, TierOutcome::kMissing);
 }
 
 TEST_F(Fetching, WhatComesAfterTheReleaseIsThereForOthers) {
   state_->release();
   EXPECT_TRUE(state_->done());
-  state_->arrived(0, DiskOutcome::kDone);
-  state_->arrived(1, DiskOutcome::kDone);
+  state_->arrived(0, TierOutcome::kDone);
+  state_->arrived(1, TierOutcome::kDone);
   EXPECT_TRUE(scene_.tier().is_ready(refs_[0]));
   EXPECT_EQ(scene_.use().leased, 0u);
 }
@@ -94,7 +94,7 @@ class SlowFetching : public Fetching {
 TEST_F(SlowFetching, IsGivenUpWhenComputingWouldBeFaster) {
   clock_.advance(std::chrono::milliseconds{6});
   EXPECT_FALSE(state_->done());
-  state_->arrived(0, DiskOutcome::kDone);
+  state_->arrived(0, TierOutcome::kDone);
   clock_.advance(std::chrono::milliseconds{50});
   EXPECT_FALSE(state_->done());  // half is there, and not half the time is over
   clock_.advance(std::chrono::milliseconds{20});
@@ -102,7 +102,7 @@ TEST_F(SlowFetching, IsGivenUpWhenComputingWouldBeFaster) {
   EXPECT_TRUE(state_->done());
   EXPECT_EQ(scene_.counters().loads_abandoned, 1u);
   state_->release();
-  state_->arrived(1, DiskOutcome::kDone);
+  state_->arrived(1, TierOutcome::kDone);
   EXPECT_EQ(scene_.use().leased, 0u);
 }
 
@@ -110,12 +110,12 @@ TEST_F(Fetching, WaitsForWhatOthersFetch) {
   FetchState other{scene_.tier(), clock_, {.load_bytes = 1, .tokens = 1}, 64};
   other.expect({}, {refs_[0]});
   EXPECT_FALSE(other.done());
-  state_->arrived(0, DiskOutcome::kDone);
+  state_->arrived(0, TierOutcome::kDone);
   EXPECT_TRUE(other.done());
   FetchState third{scene_.tier(), clock_, {.load_bytes = 1, .tokens = 1}, 128};
   third.expect({}, {refs_[1]});
   EXPECT_FALSE(third.done());
-  state_->arrived(1, DiskOutcome::kCorrupt);  // nobody brings it
+  state_->arrived(1, TierOutcome::kCorrupt);  // nobody brings it
   EXPECT_TRUE(third.done());
 }
 

@@ -111,12 +111,12 @@ struct DiskShape {
 class Outcomes {
  public:
   explicit Outcomes(std::size_t count) : outcomes_(count), open_{count} {}
-  void set(std::uint32_t item, DiskOutcome outcome) {
+  void set(std::uint32_t item, TierOutcome outcome) {
     std::lock_guard const lock{mutex_};
     outcomes_[item] = outcome;
     if (--open_ == 0) all_.notify_all();
   }
-  [[nodiscard]] std::vector<DiskOutcome> wait() {
+  [[nodiscard]] std::vector<TierOutcome> wait() {
     std::unique_lock lock{mutex_};
     EXPECT_TRUE(all_.wait_for(lock, std::chrono::seconds{60}, [this] { return open_ == 0; }));
     return outcomes_;
@@ -125,7 +125,7 @@ class Outcomes {
  private:
   std::mutex mutex_;
   std::condition_variable all_;
-  std::vector<DiskOutcome> outcomes_;
+  std::vector<TierOutcome> outcomes_;
   std::size_t open_;
 };
 
@@ -169,7 +169,7 @@ class DiskScene {
   [[nodiscard]] std::unique_ptr<DiskTier> release() { return std::move(tier_); }
   [[nodiscard]] DiskTier& tier() { return *tier_; }
 
-  [[nodiscard]] std::vector<DiskOutcome> write(std::vector<std::uint64_t> const& seeds) {
+  [[nodiscard]] std::vector<TierOutcome> write(std::vector<std::uint64_t> const& seeds) {
     auto const outcomes = std::make_shared<Outcomes>(seeds.size());
     std::vector<std::shared_ptr<SlotMemory>> slots;
     for (std::uint32_t i = 0; i < seeds.size(); ++i) {
@@ -178,12 +178,12 @@ class DiskScene {
       fill_record({slot->data(), slot->size_bytes()}, seeds[i], payload_bytes);
       tier_->write(
           {.key = disk_key(seeds[i]), .slot = slot->data(), .slot_bytes = slot->size_bytes()},
-          [outcomes, slot, i](DiskOutcome outcome) { outcomes->set(i, outcome); });
+          [outcomes, slot, i](TierOutcome outcome) { outcomes->set(i, outcome); });
     }
     return outcomes->wait();
   }
   // kDone only if every byte is right.
-  [[nodiscard]] std::vector<DiskOutcome> read(std::vector<std::uint64_t> const& seeds) {
+  [[nodiscard]] std::vector<TierOutcome> read(std::vector<std::uint64_t> const& seeds) {
     auto const outcomes = std::make_shared<Outcomes>(seeds.size());
     std::vector<SlotMemory> slots;
     std::vector<DiskRead> reads;
@@ -193,12 +193,12 @@ class DiskScene {
                        .slot = slots.back().data(),
                        .slot_bytes = slots.back().size_bytes()});
     }
-    tier_->read(std::move(reads), [outcomes](std::uint32_t item, DiskOutcome outcome) {
+    tier_->read(std::move(reads), [outcomes](std::uint32_t item, TierOutcome outcome) {
       outcomes->set(item, outcome);
     });
     auto out = outcomes->wait();
     for (std::size_t i = 0; i < seeds.size(); ++i) {
-      if (out[i] != DiskOutcome::kDone) continue;
+      if (out[i] != TierOutcome::kDone) continue;
       EXPECT_TRUE(has_record({slots[i].data(), slots[i].size_bytes()}, seeds[i],
                              shape_.payload_of(seeds[i])))
           << "wrong bytes of chunk " << seeds[i];
@@ -207,7 +207,7 @@ class DiskScene {
   }
   [[nodiscard]] std::size_t count_there(std::vector<std::uint64_t> const& seeds) {
     auto const outcomes = read(seeds);
-    return static_cast<std::size_t>(std::ranges::count(outcomes, DiskOutcome::kDone));
+    return static_cast<std::size_t>(std::ranges::count(outcomes, TierOutcome::kDone));
   }
 
   // What the files really take.

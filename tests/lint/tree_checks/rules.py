@@ -38,7 +38,7 @@ CPP_CONFINED = {
     ),
     r"^liburing": ("cpp/io/uring_",),
     r"^(sys/socket|sys/un|sys/epoll|netdb|netinet/.*|arpa/.*)(\.h)?$": ("cpp/net/", "tests/cpp/"),
-    r"^openssl/(ssl|tls1|bio|x509.*)\.h": ("cpp/net/",),
+    r"^openssl/(ssl|tls1|bio|x509.*)\.h": ("cpp/net/", "tests/cpp/net/"),
     r"^openssl/": ("cpp/base/", "cpp/key/", "cpp/net/", "tests/cpp/"),
     r"^(zstd|lz4.*)\.h": ("cpp/codec/",),
     r"^(gtest|gmock|benchmark)/": ("tests/",),

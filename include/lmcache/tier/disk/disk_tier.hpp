@@ -19,14 +19,15 @@
 #include <vector>
 
 #include <lmcache/base/clock.hpp>
+#include <lmcache/base/error_pause.hpp>
 #include <lmcache/base/log.hpp>
 #include <lmcache/base/result.hpp>
+#include <lmcache/base/transfer_meter.hpp>
 #include <lmcache/io/io_engine.hpp>
 #include <lmcache/tier/disk/disk_directory.hpp>
-#include <lmcache/tier/disk/error_pause.hpp>
 #include <lmcache/tier/disk/slab_cache.hpp>
-#include <lmcache/tier/disk/transfer_meter.hpp>
 #include <lmcache/tier/disk/volume.hpp>
+#include <lmcache/tier/tier_outcome.hpp>
 
 namespace lmcache {
 
@@ -44,16 +45,6 @@ struct DiskOptions {
   Durability durability = Durability::kNone;
   std::uint64_t bytes_per_second = 0;                  // reads and writes together; 0 = no limit
   std::chrono::milliseconds checkpoint_every{10'000};  // of the order of use
-};
-
-enum class DiskOutcome : std::uint8_t {
-  kDone,
-  kMissing,    // not there (any more)
-  kDuplicate,  // there already, or being written
-  kCorrupt,    // read, but not what was written: forgotten
-  kNoSpace,    // nothing could make room
-  kIoError,
-  kClosed,  // the tier was closed before it began
 };
 
 // Into `slot`, at least `slot_bytes` long, aligned to 4 KiB when it has 64 KiB or more.
@@ -81,8 +72,8 @@ struct DiskStatus {
 // Thread-safe. Callbacks come on a thread of the tier, once each, and must not block.
 class DiskTier {
  public:
-  using ReadDone = std::function<void(std::uint32_t item, DiskOutcome outcome)>;
-  using WriteDone = std::function<void(DiskOutcome outcome)>;
+  using ReadDone = std::function<void(std::uint32_t item, TierOutcome outcome)>;
+  using WriteDone = std::function<void(TierOutcome outcome)>;
   // A chunk that was given up to make room.
   using Evicted = std::function<void(ChunkKey const& key)>;
   // Puts another engine of I/O in front of the one that was made, for tests.
@@ -148,7 +139,7 @@ class DiskTier {
   [[nodiscard]] Result<void> start();
   void run();
   void finish_read(ReadBatch& batch, std::uint32_t item, int os_error);
-  [[nodiscard]] DiskOutcome check(ReadBatch const& batch, std::uint32_t item, int os_error);
+  [[nodiscard]] TierOutcome check(ReadBatch const& batch, std::uint32_t item, int os_error);
   void free_on_disk(DiskPlace const& place);
   void stop_io();
 
@@ -159,13 +150,13 @@ class DiskTier {
   };
   void begin_writes(std::deque<Write> writes);
   void submit(WriteGroup group);
-  [[nodiscard]] std::optional<DiskOutcome> prepare(Write& write);
+  [[nodiscard]] std::optional<TierOutcome> prepare(Write& write);
   [[nodiscard]] Result<WriteGrant> room_for(Write const& write);
   [[nodiscard]] Result<void> make_slab(SlabTask const& task);
   void note_write_error(std::string const& what);
   void commit(std::vector<Write> written);
   [[nodiscard]] Result<void> sync_slabs(std::span<Write> written);
-  void answer(Write& write, DiskOutcome outcome);
+  void answer(Write& write, TierOutcome outcome);
   void bury_the_dead();
   void keep_house();
   void checkpoint();

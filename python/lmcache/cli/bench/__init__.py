@@ -8,6 +8,7 @@ import typer
 from lmcache.cli.bench.disk import disk
 from lmcache.cli.bench.lookup import lookup
 from lmcache.cli.bench.memory import memory
+from lmcache.cli.bench.remote import remote
 from lmcache.cli.bench.vllm import vllm
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
 app.command()(memory)
 app.command()(lookup)
 app.command()(disk)
+app.command()(remote)
 app.command()(vllm)
 
 __all__ = ["app"]

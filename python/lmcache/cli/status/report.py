@@ -9,6 +9,7 @@ from typing import Any
 
 from lmcache import _native
 from lmcache.cli.status.disk import disk_report
+from lmcache.cli.status.remote import remote_report
 from lmcache.observe.cache_stats import summary
 
 _OF_SEGMENT = (
@@ -54,6 +55,7 @@ def report_of(status: Mapping[str, Any]) -> dict[str, Any]:
         "load_us": _microseconds(status["load_ns"]),
         "store_us": _microseconds(status["store_ns"]),
         "disk": disk_report(status),
+        "remote": remote_report(status),
         "namespaces": [_namespace(record) for record in status["namespaces"]],
         "processes": [_process(record) for record in status["processes"]],
     }

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lmcache.cli.node import ago, amount, gigabytes, percent
 from lmcache.cli.status.disk import disk_lines
+from lmcache.cli.status.remote import remote_lines
 
 
 def render(report: Mapping[str, Any]) -> RenderableType:
@@ -53,7 +54,11 @@ def _lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, title in (("dropped_stores", "not stored"), ("load_failures", "not loaded")):
         if report[name]["total"]:
             lines.append((title, f"[yellow]{_reasons(report[name])}[/]"))
-    return lines + (disk_lines(report["disk"]) if report["disk"] else [])
+    if report["disk"]:
+        lines += disk_lines(report["disk"])
+    if report["remote"]:
+        lines += remote_lines(report["remote"])
+    return lines
 
 
 def _traffic(amounts: Mapping[str, int]) -> str:

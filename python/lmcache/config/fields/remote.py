@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from lmcache.config.option import option
 from lmcache.config.value_types import Choice, Deadline, RemoteUrl
@@ -22,6 +22,23 @@ class RemoteOptions(BaseModel):
         None,
         "Address of the remote store, with user and password if it needs them.",
         secret=True,
+    )
+    remote_user: str | None = option(None, "User there, if the URL names none.")
+    remote_password: str | None = option(
+        None,
+        "Password there, if the URL has none. Better in LMCACHE_REMOTE_PASSWORD than in a file.",
+        secret=True,
+    )
+    remote_connections: Annotated[int, Field(ge=1, le=64)] = option(
+        4, "Connections to the remote store, per process; one of them only reads."
+    )
+    remote_lookup_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = option(
+        200,
+        "Milliseconds that asking the remote store for chunks may take. After that they count as "
+        "missing, and the store is left alone until it answers.",
+    )
+    remote_lookup_kept_ms: Annotated[int, Field(ge=0, le=3_600_000)] = option(
+        5000, "Milliseconds for which an answer of the remote store is believed."
     )
     remote_serde: Choice[Literal["msgpack", "naive"]] = option(
         "msgpack",

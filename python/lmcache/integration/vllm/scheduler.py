@@ -59,7 +59,7 @@ class SchedulerHalf:
     def __init__(self, attachment: Attachment, config: LMCacheConfig, vllm_config: Any) -> None:
         self._attachment = attachment
         self._engine = attachment.engine
-        self._has_disk = bool(attachment.engine.has_disk)
+        self._has_lower_tier = bool(attachment.engine.has_lower_tier)
         self._geometry = attachment.geometry
         self._config = config
         self._namespaces = Namespaces(attachment)
@@ -135,7 +135,7 @@ class SchedulerHalf:
         vLLM's own cache has `computed` tokens: they weigh nothing, but what lies before the others
         must be in memory to be found.
         """
-        if state.fetched or not self._has_disk or max(hit_tokens, computed) >= limit:
+        if state.fetched or not self._has_lower_tier or max(hit_tokens, computed) >= limit:
             return False
         state.fetched = True
         state.fetching_since = time.monotonic()

@@ -18,7 +18,7 @@ namespace lmcache::test {
 namespace {
 
 namespace fs = std::filesystem;
-using Outcome = DiskOutcome;
+using Outcome = TierOutcome;
 
 struct Bytes {
   std::string name;

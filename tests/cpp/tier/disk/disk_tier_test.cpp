@@ -22,15 +22,15 @@ TEST_P(DiskTierBy, ReadsWhatWasWritten) {
   DiskScene scene{{.io = GetParam()}};
   scene.open();
   auto const outcomes = scene.write(seeds(0, 50));
-  EXPECT_EQ(std::ranges::count(outcomes, DiskOutcome::kDone), 50);
+  EXPECT_EQ(std::ranges::count(outcomes, TierOutcome::kDone), 50);
   EXPECT_EQ(scene.count_there(seeds(0, 50)), 50u);
-  EXPECT_EQ(scene.read({99})[0], DiskOutcome::kMissing);
+  EXPECT_EQ(scene.read({99})[0], TierOutcome::kMissing);
 }
 
 TEST_P(DiskTierBy, FindsEverythingAfterARestart) {
   DiskScene scene{{.io = GetParam()}};
   scene.open();
-  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 50)), DiskOutcome::kDone), 50);
+  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 50)), TierOutcome::kDone), 50);
   scene.close();
   scene.open();
   EXPECT_TRUE(scene.tier().loaded());
@@ -41,7 +41,7 @@ TEST_P(DiskTierBy, EvictsLeastRecentlyUsedWithinTheLimit) {
   DiskScene scene{{.payload_bytes = 200'000, .limit_bytes = 8u << 20, .io = GetParam()}};
   scene.open();
   for (std::uint64_t i = 0; i < 100; ++i) {
-    ASSERT_EQ(scene.write({i})[0], DiskOutcome::kDone) << i;
+    ASSERT_EQ(scene.write({i})[0], TierOutcome::kDone) << i;
     std::vector<ChunkKey> const first{disk_key(0)};
     scene.tier().touch(first);
     auto const use = scene.tier().status().use;
@@ -56,12 +56,12 @@ TEST_P(DiskTierBy, EvictsLeastRecentlyUsedWithinTheLimit) {
 TEST_P(DiskTierBy, KeepsTheOrderOfUseOverARestart) {
   DiskScene scene{{.payload_bytes = 200'000, .limit_bytes = 8u << 20, .io = GetParam()}};
   scene.open();
-  for (std::uint64_t i = 0; i < 20; ++i) ASSERT_EQ(scene.write({i})[0], DiskOutcome::kDone);
+  for (std::uint64_t i = 0; i < 20; ++i) ASSERT_EQ(scene.write({i})[0], TierOutcome::kDone);
   std::vector<ChunkKey> const first{disk_key(0)};
   scene.tier().touch(first);
   scene.close();
   scene.open();
-  for (std::uint64_t i = 20; i < 50; ++i) ASSERT_EQ(scene.write({i})[0], DiskOutcome::kDone);
+  for (std::uint64_t i = 20; i < 50; ++i) ASSERT_EQ(scene.write({i})[0], TierOutcome::kDone);
   EXPECT_EQ(scene.count_there({0}), 1u);
   EXPECT_EQ(scene.count_there({1}), 0u);
 }
@@ -69,7 +69,7 @@ TEST_P(DiskTierBy, KeepsTheOrderOfUseOverARestart) {
 TEST_P(DiskTierBy, SmallRecordsGoThroughThePageCache) {
   DiskScene scene{{.payload_bytes = 3'001, .io = GetParam()}};
   scene.open();
-  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 50)), DiskOutcome::kDone), 50);
+  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 50)), TierOutcome::kDone), 50);
   scene.close();
   scene.open();
   EXPECT_EQ(scene.count_there(seeds(0, 50)), 50u);
@@ -102,13 +102,13 @@ TEST_P(DiskTierBy, MixedSizesStayWithinTheLimitOnTheDiskToo) {
 TEST_P(DiskTierBy, TwoOfOneProcessShareTheirChunks) {
   DiskScene scene{{.io = GetParam()}};
   scene.open();
-  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 20)), DiskOutcome::kDone), 20);
+  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 20)), TierOutcome::kDone), 20);
   auto const first = scene.release();
   scene.open();
   EXPECT_FALSE(scene.tier().loaded());
   EXPECT_EQ(scene.count_there(seeds(0, 20)), 20u);
-  EXPECT_EQ(scene.write({3})[0], DiskOutcome::kDuplicate);
-  ASSERT_EQ(scene.write({100})[0], DiskOutcome::kDone);
+  EXPECT_EQ(scene.write({3})[0], TierOutcome::kDuplicate);
+  ASSERT_EQ(scene.write({100})[0], TierOutcome::kDone);
   ChunkKey const key = disk_key(100);
   std::optional<DiskPlace> place;
   first->find({&key, 1}, {&place, 1});
@@ -121,7 +121,7 @@ TEST_P(DiskTierBy, TwoProcessesShareTheirChunks) {
   Milestone seen;
   ChildProcess child{[&] {
     scene.open();
-    bool const done = std::ranges::count(scene.write(seeds(0, 20)), DiskOutcome::kDone) == 20;
+    bool const done = std::ranges::count(scene.write(seeds(0, 20)), TierOutcome::kDone) == 20;
     written.reach();
     seen.await();
     bool const theirs = scene.count_there(seeds(20, 20)) == 20;
@@ -132,7 +132,7 @@ TEST_P(DiskTierBy, TwoProcessesShareTheirChunks) {
   scene.open();
   EXPECT_FALSE(scene.tier().loaded());
   EXPECT_EQ(scene.count_there(seeds(0, 20)), 20u);
-  EXPECT_EQ(std::ranges::count(scene.write(seeds(20, 20)), DiskOutcome::kDone), 20);
+  EXPECT_EQ(std::ranges::count(scene.write(seeds(20, 20)), TierOutcome::kDone), 20);
   seen.reach();
   EXPECT_EQ(child.wait(), 0);
 }
@@ -149,19 +149,19 @@ TEST_P(DiskTierBy, WhatIsBeingReadIsNotEvicted) {
     io = made.get();
     return made;
   });
-  ASSERT_EQ(scene.write({1})[0], DiskOutcome::kDone);
+  ASSERT_EQ(scene.write({1})[0], TierOutcome::kDone);
   auto const outcomes = std::make_shared<Outcomes>(1);
   SlotMemory slot{slot_bytes_of(200'000)};
   tier.read({{.key = disk_key(1), .slot = slot.data(), .slot_bytes = slot.size_bytes()}},
-            [outcomes](std::uint32_t item, DiskOutcome outcome) { outcomes->set(item, outcome); });
+            [outcomes](std::uint32_t item, TierOutcome outcome) { outcomes->set(item, outcome); });
   io->wait_held(1);
   EXPECT_EQ(tier.queued_read_bytes(),
             transfer_bytes(slot_bytes_of(200'000), record_bytes(200'000, kDiskTokens)));
   for (std::uint64_t seed = 10; seed < 40; ++seed) {
-    ASSERT_EQ(scene.write({seed})[0], DiskOutcome::kDone);
+    ASSERT_EQ(scene.write({seed})[0], TierOutcome::kDone);
   }
   io->release_all();
-  EXPECT_EQ(outcomes->wait()[0], DiskOutcome::kDone);
+  EXPECT_EQ(outcomes->wait()[0], TierOutcome::kDone);
   EXPECT_TRUE(has_record({slot.data(), slot.size_bytes()}, 1, 200'000));
 }
 
@@ -173,12 +173,12 @@ TEST_P(DiskTierBy, AFlippedBitIsFoundOnceAndTheChunkIsGone) {
       return flip && request.op == IoOp::kRead ? IoFault::flip(70'000) : IoFault::none();
     });
   });
-  ASSERT_EQ(scene.write({1})[0], DiskOutcome::kDone);
+  ASSERT_EQ(scene.write({1})[0], TierOutcome::kDone);
   flip = true;
-  EXPECT_EQ(scene.read({1})[0], DiskOutcome::kCorrupt);
-  EXPECT_EQ(scene.read({1})[0], DiskOutcome::kMissing);
+  EXPECT_EQ(scene.read({1})[0], TierOutcome::kCorrupt);
+  EXPECT_EQ(scene.read({1})[0], TierOutcome::kMissing);
   flip = false;
-  EXPECT_EQ(scene.write({1})[0], DiskOutcome::kDone) << "and may be written anew";
+  EXPECT_EQ(scene.write({1})[0], TierOutcome::kDone) << "and may be written anew";
   EXPECT_EQ(scene.count_there({1}), 1u);
   scene.close();
   scene.open();
@@ -197,8 +197,8 @@ TEST_P(DiskTierBy, ReadsThatFailAreMissesAndLeaveTheChunk) {
                                        : IoFault::none();
     });
   });
-  ASSERT_EQ(scene.write({1})[0], DiskOutcome::kDone);
-  for (int i = 0; i < 30; ++i) EXPECT_EQ(scene.read({1})[0], DiskOutcome::kIoError);
+  ASSERT_EQ(scene.write({1})[0], TierOutcome::kDone);
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(scene.read({1})[0], TierOutcome::kIoError);
   EXPECT_EQ(scene.log().count("reads fail"), 3u) << "once for each eight";
   ChunkKey const key = disk_key(1);
   std::optional<DiskPlace> place;
@@ -214,12 +214,12 @@ TEST_P(DiskTierBy, ReadsThatFailAreMissesAndLeaveTheChunk) {
 TEST_P(DiskTierBy, ASlotTooSmallForTheChunkIsAMiss) {
   DiskScene scene{{.io = GetParam()}};
   auto& tier = scene.open();
-  ASSERT_EQ(scene.write({1})[0], DiskOutcome::kDone);
+  ASSERT_EQ(scene.write({1})[0], TierOutcome::kDone);
   SlotMemory slot{64u << 10};
   auto const outcomes = std::make_shared<Outcomes>(1);
   tier.read({{.key = disk_key(1), .slot = slot.data(), .slot_bytes = slot.size_bytes()}},
-            [outcomes](std::uint32_t item, DiskOutcome outcome) { outcomes->set(item, outcome); });
-  EXPECT_EQ(outcomes->wait()[0], DiskOutcome::kMissing);
+            [outcomes](std::uint32_t item, TierOutcome outcome) { outcomes->set(item, outcome); });
+  EXPECT_EQ(outcomes->wait()[0], TierOutcome::kMissing);
   EXPECT_EQ(scene.count_there({1}), 1u) << "others may read it";
 }
 
@@ -234,15 +234,15 @@ TEST_P(DiskTierBy, AnExpiredChunkIsGone) {
   std::memcpy(slot.data(), &header, sizeof header);
   auto const outcomes = std::make_shared<Outcomes>(1);
   tier.write({.key = disk_key(1), .slot = slot.data(), .slot_bytes = slot.size_bytes()},
-             [outcomes](DiskOutcome outcome) { outcomes->set(0, outcome); });
-  ASSERT_EQ(outcomes->wait()[0], DiskOutcome::kDone);
+             [outcomes](TierOutcome outcome) { outcomes->set(0, outcome); });
+  ASSERT_EQ(outcomes->wait()[0], TierOutcome::kDone);
   EXPECT_EQ(scene.count_there({1}), 1u);
   scene.close();
   scene.open();
   EXPECT_EQ(scene.count_there({1}), 1u);
   clock.advance_seconds(60);
-  EXPECT_EQ(scene.read({1})[0], DiskOutcome::kMissing);
-  EXPECT_EQ(scene.write({1})[0], DiskOutcome::kDone);
+  EXPECT_EQ(scene.read({1})[0], TierOutcome::kMissing);
+  EXPECT_EQ(scene.write({1})[0], TierOutcome::kDone);
 }
 
 TEST_P(DiskTierBy, ALimitOfTheRateIsKeptAndDoesNotHoldUpTheEnd) {
@@ -250,7 +250,7 @@ TEST_P(DiskTierBy, ALimitOfTheRateIsKeptAndDoesNotHoldUpTheEnd) {
   auto options = scene.options();
   options.bytes_per_second = 100u << 20;
   scene.open(options);
-  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 20)), DiskOutcome::kDone), 20);
+  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 20)), TierOutcome::kDone), 20);
   EXPECT_EQ(scene.count_there(seeds(0, 20)), 20u);
 }
 
@@ -276,7 +276,7 @@ TEST_P(DiskTierBy, ModelsAndTheirSpeedsAreRemembered) {
 TEST_P(DiskTierBy, ItsStatusSaysWhatThereIs) {
   DiskScene scene{{.io = GetParam()}, 2};
   scene.open();
-  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 20)), DiskOutcome::kDone), 20);
+  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 20)), TierOutcome::kDone), 20);
   auto const status = scene.tier().status();
   EXPECT_EQ(status.use.chunks, 20u);
   EXPECT_EQ(status.use.used_bytes, 2'000'000u);

@@ -37,8 +37,8 @@ class Writer {
       auto const slot = std::make_shared<SlotMemory>(slot_bytes_of(payload_bytes));
       fill_record({slot->data(), slot->size_bytes()}, seed, payload_bytes);
       tier_->write({.key = disk_key(seed), .slot = slot->data(), .slot_bytes = slot->size_bytes()},
-                   [this, slot, seed](DiskOutcome outcome) {
-                     if (outcome == DiskOutcome::kDone) report(DiskReport::Kind::kCommitted, seed);
+                   [this, slot, seed](TierOutcome outcome) {
+                     if (outcome == TierOutcome::kDone) report(DiskReport::Kind::kCommitted, seed);
                    });
       // A few on their way at a time.
       if (++written_ % 6 == 0) (void)tier_->drain(std::chrono::seconds{10});

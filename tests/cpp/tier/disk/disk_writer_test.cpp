@@ -15,7 +15,7 @@
 namespace lmcache::test {
 namespace {
 
-using Outcome = DiskOutcome;
+using Outcome = TierOutcome;
 
 class DiskWriter : public testing::Test {
  protected:

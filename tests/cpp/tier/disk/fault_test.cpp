@@ -22,7 +22,7 @@ namespace lmcache::test {
 namespace {
 
 namespace fs = std::filesystem;
-using Outcome = DiskOutcome;
+using Outcome = TierOutcome;
 
 class DiskFaults : public testing::Test {
  protected:

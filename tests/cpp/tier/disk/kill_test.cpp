@@ -86,14 +86,14 @@ class DiskKill : public testing::TestWithParam<bool> {
                        .slot = slots.back().data(),
                        .slot_bytes = slots.back().size_bytes()});
     }
-    tier_->read(std::move(reads), [outcomes](std::uint32_t item, DiskOutcome outcome) {
+    tier_->read(std::move(reads), [outcomes](std::uint32_t item, TierOutcome outcome) {
       outcomes->set(item, outcome);
     });
     auto const results = outcomes->wait();
     std::set<std::uint32_t> out;
     for (std::uint32_t seed = 0; seed < kKillSeeds; ++seed) {
-      EXPECT_NE(results[seed], DiskOutcome::kCorrupt) << seed << ": its record was committed";
-      if (results[seed] != DiskOutcome::kDone) continue;
+      EXPECT_NE(results[seed], TierOutcome::kCorrupt) << seed << ": its record was committed";
+      if (results[seed] != TierOutcome::kDone) continue;
       EXPECT_TRUE(
           has_record({slots[seed].data(), slots[seed].size_bytes()}, seed, shape.payload_of(seed)))
           << seed;

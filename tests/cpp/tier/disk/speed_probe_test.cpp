@@ -51,7 +51,7 @@ class SpeedProbe : public testing::Test {
 
 TEST_F(SpeedProbe, ReadsALittleBeforeAnybodyAsks) {
   auto& tier = open();
-  ASSERT_EQ(std::ranges::count(scene_.write(seeds(0, 30)), DiskOutcome::kDone), 30);
+  ASSERT_EQ(std::ranges::count(scene_.write(seeds(0, 30)), TierOutcome::kDone), 30);
   EXPECT_TRUE(comes_true([&] { return tier.read_bytes_per_s() != 0; }));
   EXPECT_GE(read_bytes_, 1'000'000u);
   EXPECT_EQ(scene_.count_there(seeds(0, 30)), 30u) << "and spoils nothing";
@@ -60,8 +60,8 @@ TEST_F(SpeedProbe, ReadsALittleBeforeAnybodyAsks) {
 
 TEST_F(SpeedProbe, AsksAgainOnlyWhenTheSpeedIsDoubted) {
   auto& tier = open();
-  ASSERT_EQ(std::ranges::count(scene_.write(seeds(0, 5)), DiskOutcome::kDone), 5);
-  ASSERT_EQ(scene_.write({1000})[0], DiskOutcome::kDone);
+  ASSERT_EQ(std::ranges::count(scene_.write(seeds(0, 5)), TierOutcome::kDone), 5);
+  ASSERT_EQ(scene_.write({1000})[0], TierOutcome::kDone);
   ASSERT_TRUE(comes_true([&] { return tier.read_bytes_per_s() != 0; }));
   ASSERT_TRUE(comes_true([&] { return tier.queued_read_bytes() == 0; }));
   auto const before = read_bytes_.load();
@@ -73,7 +73,7 @@ TEST_F(SpeedProbe, AsksAgainOnlyWhenTheSpeedIsDoubted) {
 
 TEST_F(SpeedProbe, LeasesNothingForGood) {
   auto& tier = open();
-  ASSERT_EQ(std::ranges::count(scene_.write(seeds(0, 5)), DiskOutcome::kDone), 5);
+  ASSERT_EQ(std::ranges::count(scene_.write(seeds(0, 5)), TierOutcome::kDone), 5);
   ASSERT_TRUE(comes_true([&] { return read_bytes_ != 0 && tier.queued_read_bytes() == 0; }));
   ASSERT_TRUE(comes_true(
       [&] { return static_cast<bool>(directory_is_at_rest(tier.directory().state())); }));

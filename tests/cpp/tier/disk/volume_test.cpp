@@ -309,7 +309,7 @@ TEST_F(Volume, AnotherUsersFolderIsRefused) {
 TEST(VolumeCopy, ACopyOfAFolderIsAVolumeOfItsOwnAlsoWhileTheOriginalIsInUse) {
   DiskScene scene;
   scene.open();
-  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 10)), DiskOutcome::kDone), 10);
+  ASSERT_EQ(std::ranges::count(scene.write(seeds(0, 10)), TierOutcome::kDone), 10);
   ASSERT_TRUE(scene.tier().drain(std::chrono::seconds{10}));
   std::string const copy = scene.path() + "-copy";
   std::filesystem::copy(scene.path(), copy, std::filesystem::copy_options::recursive);

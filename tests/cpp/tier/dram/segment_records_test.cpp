@@ -11,9 +11,9 @@ namespace lmcache::test {
 namespace {
 
 TEST(SegmentRecords, KeepTheirSizesWithinALayoutVersion) {
-  ASSERT_EQ(kSegmentLayoutVersion, 2u);
-  EXPECT_EQ(sizeof(SegmentHeader), 768u);
-  EXPECT_EQ(sizeof(ProcessRecord), 1856u);
+  ASSERT_EQ(kSegmentLayoutVersion, 3u);
+  EXPECT_EQ(sizeof(SegmentHeader), 896u);
+  EXPECT_EQ(sizeof(ProcessRecord), 2048u);
   EXPECT_EQ(sizeof(ExtentRecord), 32u);
   EXPECT_EQ(sizeof(NamespaceRecord), 2408u);
   EXPECT_EQ(sizeof(ShardTable), 4160u);

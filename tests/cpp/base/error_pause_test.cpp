@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <lmcache/tier/disk/error_pause.hpp>
+#include <lmcache/base/error_pause.hpp>
 
 #include <gtest/gtest.h>
 

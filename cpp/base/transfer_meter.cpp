@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <lmcache/tier/disk/transfer_meter.hpp>
+#include <lmcache/base/transfer_meter.hpp>
 
 namespace lmcache {
 namespace {

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmcache/engine/remote_side.hpp>
+
+#include <algorithm>
+#include <utility>
+
+#include <lmcache/tier/remote/redis_transport.hpp>
+
+namespace lmcache {
+
+RemoteSide::RemoteSide(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes)
+    : dram_{dram},
+      writes_{dram,
+              clock,
+              budget_bytes,
+              {.written_chunks = dram.counters().remote_written_chunks,
+               .written_bytes = dram.counters().remote_written_bytes,
+               .write_ns = dram.counters().remote_write_ns,
+               .dropped_writes = dram.counters().remote_dropped_writes,
+               .write_errors = dram.counters().remote_write_errors,
+               .known_chunks = &dram.counters().remote_known_chunks},
+              [this](ChunkHeader const& header, ChunkSlot const& slot, WriteBehind::Done done) {
+                auto const size_bytes = record_bytes(header.payload_bytes, header.valid_tokens);
+                remote_->write({.key = header.key, .record = {slot.record, size_bytes}},
+                               std::move(done));
+              }} {}
+
+Result<std::unique_ptr<RemoteSide>> RemoteSide::open(EngineOptions const& options, DramTier& dram,
+                                                     Clock const& clock, LogHook const& log) {
+  LMC_TRY_ASSIGN(auto url, parse_redis_url(options.remote_url));
+  if (url.user.empty()) url.user = options.remote_user;
+  if (url.password.empty()) url.password = options.remote_password;
+  LMC_TRY_ASSIGN(auto const serde, parse_remote_serde(options.remote_serde));
+  // Chunks on their way cannot be evicted: most of the memory stays free to use.
+  std::uint64_t const budget =
+      std::min(options.write_behind_bytes, dram.segment().capacity_bytes() / 4);
+  std::unique_ptr<RemoteSide> side{new RemoteSide{dram, clock, budget}};
+  LMC_TRY_ASSIGN(
+      side->remote_,
+      RemoteTier::open(
+          {.name = url.text(),
+           .connections = options.remote_connections,
+           .ttl_seconds = options.ttl_seconds,
+           .lookup_deadline = std::chrono::milliseconds{options.remote_lookup_timeout_ms},
+           .transfer_deadline = std::chrono::milliseconds{options.remote_timeout_ms},
+           .presence_kept = std::chrono::milliseconds{options.remote_lookup_kept_ms}},
+          redis_transport(url, serde), clock, log));
+  return side;
+}
+
+RemoteSide::~RemoteSide() { remote_.reset(); }
+
+void RemoteSide::keep_house() {
+  auto const status = remote_->status();
+  auto& gauges = dram_.state().processes.record(dram_.state().process).remote;
+  gauges.state.store(status.connected ? 2 : 1);
+  gauges.failures.store(static_cast<std::uint32_t>(status.failures));
+  gauges.lookup_ns.store(status.lookup_ns);
+  gauges.read_bytes_per_s.store(status.read_bytes_per_s);
+  gauges.write_bytes_per_s.store(status.write_bytes_per_s);
+}
+
+}  // namespace lmcache

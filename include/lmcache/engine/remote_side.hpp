@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// All that an engine does with its remote tier.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+#include <lmcache/base/clock.hpp>
+#include <lmcache/base/log.hpp>
+#include <lmcache/engine/engine_options.hpp>
+#include <lmcache/engine/write_behind.hpp>
+#include <lmcache/tier/dram/dram_tier.hpp>
+#include <lmcache/tier/remote/remote_tier.hpp>
+
+namespace lmcache {
+
+// Thread-safe. The DRAM tier must outlive it.
+class RemoteSide {
+ public:
+  // Waits for no server. Errors: kInvalidArgument (URL, serde), kUnavailable (no thread).
+  [[nodiscard]] static Result<std::unique_ptr<RemoteSide>> open(EngineOptions const& options,
+                                                                DramTier& dram, Clock const& clock,
+                                                                LogHook const& log);
+  ~RemoteSide();
+  RemoteSide(RemoteSide&&) = delete;
+
+  // A chunk was stored in memory.
+  void stored(ChunkRef ref) { writes_.offer(ref); }
+  // Every now and then, by the housekeeper: what `lmcache status` shows.
+  void keep_house();
+  [[nodiscard]] bool drain(std::chrono::milliseconds timeout) { return remote_->drain(timeout); }
+  [[nodiscard]] RemoteTier& tier() noexcept { return *remote_; }
+
+ private:
+  RemoteSide(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes);
+
+  DramTier& dram_;
+  WriteBehind writes_;
+  std::unique_ptr<RemoteTier> remote_;  // goes before what its callbacks use
+};
+
+}  // namespace lmcache

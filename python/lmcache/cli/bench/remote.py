@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lmcache bench remote`, and `lmcache remote bench`: the same."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from lmcache.bench.remote import LEAST_OVER_REDIS_PY, LEAST_RATIO, RemoteBench
+from lmcache.cli.bench.disk import INTERRUPTED, chunk_sizes, size_in_bytes
+from lmcache.cli.bench.outcome import progress
+from lmcache.cli.console import console, print_json
+from lmcache.cli.node import JsonOption
+from lmcache.cli.store import UrlOption, open_store, store_url
+
+_COLUMNS = ("set", "loopback", "ratio", "get", "loopback", "ratio", "redis-py", "ratio", "lookup")
+
+
+def remote(
+    url: UrlOption = None,
+    json: JsonOption = False,
+    size: Annotated[str, typer.Option("--size", help="What is moved at once.")] = "256MB",
+    chunk: Annotated[str, typer.Option("--chunk", help="Sizes of chunks, in MiB.")] = "1,4,32",
+    connections: Annotated[
+        int, typer.Option("--connections", min=1, max=64, help="Connections to the store.")
+    ] = 4,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to measure.")] = 5,
+) -> None:
+    """Send and fetch chunks, against loopback alone and redis-py. Removes what it wrote."""
+    bench = RemoteBench(
+        url=store_url(url),
+        open_store=lambda count: open_store(url, connections=count),
+        size_bytes=size_in_bytes(size),
+        payload_bytes=chunk_sizes(chunk),
+        connections=connections,
+        rounds=rounds,
+    )
+    try:
+        with progress() as tell:
+            report = bench.run(tell)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    if json:
+        print_json(report)
+        return
+    console().print(_table(report))
+
+
+def _table(report: dict[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 1), title=f"{report['url']}: {report['server']}")
+    table.add_column("chunk", style="dim")
+    for column in _COLUMNS:
+        table.add_column(column, justify="right", header_style="dim")
+    for line in report["figures"]:
+        table.add_row(
+            f"{line['chunk_bytes'] / 2**20:g} MiB",
+            *(_rate(line[name]) for name in ("set_gbps", "raw_send_gbps")),
+            _verdict(line["set_ratio"], LEAST_RATIO),
+            *(_rate(line[name]) for name in ("get_gbps", "raw_recv_gbps")),
+            _verdict(line["get_ratio"], LEAST_RATIO),
+            _rate(line["redispy_get_gbps"]),
+            _verdict(line["get_over_redispy"], LEAST_OVER_REDIS_PY),
+            f"{line['exists_us_per_key']:.2f} us",
+        )
+    return table
+
+
+def _rate(gigabytes_per_s: float | None) -> str:
+    return "-" if gigabytes_per_s is None else f"{gigabytes_per_s:.2f} GB/s"
+
+
+def _verdict(ratio: float | None, least: float) -> str:
+    if ratio is None:
+        return "-"
+    return f"[{'green' if ratio >= least else 'bold red'}]{ratio:.2f}[/]"

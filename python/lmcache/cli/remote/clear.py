@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lmcache remote clear`: remove all chunks from a store, and nothing else that it holds."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from lmcache.cli.console import console
+from lmcache.cli.node import amount
+from lmcache.cli.store import UrlOption, open_store
+from lmcache.errors import InvalidArgumentError
+
+
+def clear(
+    url: UrlOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove every chunk from the store, for all who share it. Other keys stay."""
+    store = open_store(url)
+    report = store.stat()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidArgumentError("there is no terminal to ask at: say --yes")
+        typer.confirm(f"Remove {amount(report['chunks'])} chunks from {report['url']}?", abort=True)
+    removed = store.clear()
+    console().print(
+        f"removed {amount(removed)} chunks from {escape(report['url'])}", soft_wrap=True
+    )

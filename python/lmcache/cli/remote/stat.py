@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lmcache remote stat`: what a store is, and how many chunks are in it."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+
+from lmcache.cli.console import console, print_json
+from lmcache.cli.node import JsonOption, amount, gigabytes
+from lmcache.cli.store import UrlOption, open_store
+
+
+def stat(url: UrlOption = None, json: JsonOption = False) -> None:
+    """Show what is at the other end, and count the chunks there."""
+    report = open_store(url).stat()
+    if json:
+        print_json(report)
+        return
+    limit = f" of {gigabytes(report['limit_bytes'])}" if report["limit_bytes"] else ", no limit"
+    out = console()
+    out.print(f"{escape(report['url'])}: {escape(report['server'])}, {escape(report['role'])}")
+    out.print(f"{amount(report['chunks'])} chunks; memory {gigabytes(report['used_bytes'])}{limit}")

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which remote store a command is about."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from lmcache import _native
+from lmcache.config import load_config
+from lmcache.errors import UnavailableError
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="Its address, e.g. redis://host:6379/0; otherwise the configured one.",
+        show_default=False,
+    ),
+]
+
+_log = logging.getLogger("lmcache")
+
+
+def store_url(url: str | None) -> str:
+    """Return `--url` or, without it, the configured address. Raises `UnavailableError`."""
+    address = url or load_config(log_warnings=False).remote_url
+    if not address:
+        raise UnavailableError("no remote store is configured (remote_url is not set): say --url")
+    return address
+
+
+def open_store(url: str | None, connections: int = 1) -> _native.RemoteStore:
+    """Connect to the store. Raises `LMCacheError` when there is none, or it does not answer."""
+    config = load_config(log_warnings=False)
+    return _native.RemoteStore.open(
+        store_url(url),
+        _log.log,
+        serde=config.remote_serde,
+        connections=connections,
+        timeout_ms=max(1, int(config.blocking_timeout_secs * 1000)),
+        user=config.remote_user or "",
+        password=config.remote_password or "",
+    )
