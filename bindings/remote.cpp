@@ -47,7 +47,7 @@ void bind_remote(py::module_& module) {
           "open",
           [](std::string url, py::typing::Callable<void(int, std::string)> log, std::string serde,
              std::uint32_t connections, std::uint32_t timeout_ms, std::string user,
-             std::string password) {
+             std::string password, bool overwrites) {
             auto const lines = std::make_shared<LogQueue>(std::move(log));
             auto opened = without_gil([&] {
               return RemoteStore::open({.url = std::move(url),
@@ -55,6 +55,7 @@ void bind_remote(py::module_& module) {
                                         .password = std::move(password),
                                         .serde = std::move(serde),
                                         .connections = connections,
+                                        .overwrites = overwrites,
                                         .timeout_ms = timeout_ms},
                                        lines->hook());
             });
@@ -62,7 +63,7 @@ void bind_remote(py::module_& module) {
             return unwrap(std::move(opened));
           },
           "url"_a, "log"_a, py::kw_only(), "serde"_a = "msgpack", "connections"_a = 4,
-          "timeout_ms"_a = 10'000, "user"_a = "", "password"_a = "")
+          "timeout_ms"_a = 10'000, "user"_a = "", "password"_a = "", "overwrites"_a = false)
       .def(
           "ping",
           [](RemoteStore& self) { return unwrap(without_gil([&] { return self.ping(); })); },

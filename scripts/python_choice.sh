@@ -39,7 +39,7 @@ fuzzer_package() {
 
 # Prints the Debian packages that are not installed yet.
 missing_packages() {
-  local python=$1 wanted=(clang g++ git libbenchmark-dev libgtest-dev libnuma1 libssl-dev liburing-dev make ninja-build) name
+  local python=$1 wanted=(clang g++ git libbenchmark-dev libgtest-dev libnuma1 libssl-dev liburing-dev make ninja-build redis-server) name
   if [ -z "$python" ] || ! python_complete "$python"; then
     wanted+=(python3 python3-dev python3-venv)
   fi
@@ -49,7 +49,8 @@ missing_packages() {
 }
 
 install_packages() {
-  export DEBIAN_FRONTEND=noninteractive
+  # RUNLEVEL: a redis-server that comes for the tests is not started as a service.
+  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
   apt-get update && apt-get install -y --no-install-recommends "$@" || return
   local fuzzer
   fuzzer=$(fuzzer_package)

@@ -78,8 +78,7 @@ std::uint64_t last_word(std::span<std::byte const> rest) noexcept {
   return word;
 }
 
-Streams table_stripes(std::byte const* at, std::size_t stripes) noexcept {
-  Streams crc;
+Streams table_stripes(Streams crc, std::byte const* at, std::size_t stripes) noexcept {
   for (; stripes > 0; --stripes, at += kStripe) {
     crc.a = table_word(crc.a, load_le<std::uint64_t>(at));
     crc.b = table_word(crc.b, load_le<std::uint64_t>(at + kWord));
@@ -90,8 +89,8 @@ Streams table_stripes(std::byte const* at, std::size_t stripes) noexcept {
 
 // What follows the last whole stripe (at most 23 bytes) is too little for the instruction to
 // matter.
-std::uint64_t finish(std::span<std::byte const> bytes, Streams crc) noexcept {
-  std::span<std::byte const> rest = bytes.last(bytes.size() % kStripe);
+std::uint64_t finish(std::span<std::byte const> rest, Streams crc,
+                     std::uint64_t size_bytes) noexcept {
   if (rest.size() >= kWord) {
     crc.a = table_word(crc.a, load_le<std::uint64_t>(rest.data()));
     if (rest.size() >= 2 * kWord) {
@@ -100,15 +99,59 @@ std::uint64_t finish(std::span<std::byte const> bytes, Streams crc) noexcept {
     rest = rest.last(rest.size() % kWord);
   }
   if (!rest.empty()) crc.a = table_word(crc.a, last_word(rest));
-  return combine(crc, bytes.size());
+  return combine(crc, size_bytes);
 }
 
+#if LMC_HAS_SSE42
+
+[[gnu::target("sse4.2")]] Streams sse42_stripes(Streams crc, std::byte const* at,
+                                                std::size_t stripes) noexcept {
+  std::uint64_t a = crc.a;
+  std::uint64_t b = crc.b;
+  std::uint64_t c = crc.c;
+  for (; stripes > 0; --stripes, at += kStripe) {
+    a = _mm_crc32_u64(a, load_le<std::uint64_t>(at));
+    b = _mm_crc32_u64(b, load_le<std::uint64_t>(at + kWord));
+    c = _mm_crc32_u64(c, load_le<std::uint64_t>(at + 2 * kWord));
+  }
+  return {.a = static_cast<std::uint32_t>(a),
+          .b = static_cast<std::uint32_t>(b),
+          .c = static_cast<std::uint32_t>(c)};
+}
+
+#else
+
+Streams sse42_stripes(Streams crc, std::byte const* at, std::size_t stripes) noexcept {
+  return table_stripes(crc, at, stripes);
+}
+
+#endif
+
 }  // namespace
+
+static_assert(Checksum64::kPieceBytes == kStripe);
+
+void Checksum64::add(std::span<std::byte const> piece) noexcept {
+  Streams crc{.a = streams_[0], .b = streams_[1], .c = streams_[2]};
+  auto const stripes = piece.size() / kStripe;
+  crc = detail::has_crc32c_instruction() ? sse42_stripes(crc, piece.data(), stripes)
+                                         : table_stripes(crc, piece.data(), stripes);
+  streams_ = {crc.a, crc.b, crc.c};
+  size_bytes_ += piece.size();
+  auto const rest = piece.last(piece.size() % kStripe);
+  std::memcpy(rest_.data(), rest.data(), rest.size());
+}
+
+std::uint64_t Checksum64::value() const noexcept {
+  return finish(std::span{rest_}.first(size_bytes_ % kStripe),
+                {.a = streams_[0], .b = streams_[1], .c = streams_[2]}, size_bytes_);
+}
 
 namespace detail {
 
 std::uint64_t checksum64_table(std::span<std::byte const> bytes) noexcept {
-  return finish(bytes, table_stripes(bytes.data(), bytes.size() / kStripe));
+  return finish(bytes.last(bytes.size() % kStripe),
+                table_stripes({}, bytes.data(), bytes.size() / kStripe), bytes.size());
 }
 
 std::uint32_t crc32c_table(std::span<std::byte const> bytes, std::uint32_t crc) noexcept {
@@ -124,20 +167,9 @@ std::uint32_t crc32c_table(std::span<std::byte const> bytes, std::uint32_t crc) 
 
 bool has_crc32c_instruction() noexcept { return __builtin_cpu_supports("sse4.2") != 0; }
 
-[[gnu::target("sse4.2")]] std::uint64_t checksum64_sse42(
-    std::span<std::byte const> bytes) noexcept {
-  std::uint64_t a = kInit;
-  std::uint64_t b = kInit;
-  std::uint64_t c = kInit;
-  std::byte const* at = bytes.data();
-  for (std::size_t stripes = bytes.size() / kStripe; stripes > 0; --stripes, at += kStripe) {
-    a = _mm_crc32_u64(a, load_le<std::uint64_t>(at));
-    b = _mm_crc32_u64(b, load_le<std::uint64_t>(at + kWord));
-    c = _mm_crc32_u64(c, load_le<std::uint64_t>(at + 2 * kWord));
-  }
-  return finish(bytes, Streams{.a = static_cast<std::uint32_t>(a),
-                               .b = static_cast<std::uint32_t>(b),
-                               .c = static_cast<std::uint32_t>(c)});
+std::uint64_t checksum64_sse42(std::span<std::byte const> bytes) noexcept {
+  return finish(bytes.last(bytes.size() % kStripe),
+                sse42_stripes({}, bytes.data(), bytes.size() / kStripe), bytes.size());
 }
 
 [[gnu::target("sse4.2")]] std::uint32_t crc32c_sse42(std::span<std::byte const> bytes,

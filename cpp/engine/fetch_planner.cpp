@@ -2,6 +2,8 @@
 #include <lmcache/engine/fetch_planner.hpp>
 
 #include <algorithm>
+#include <chrono>
+#include <future>
 #include <optional>
 #include <utility>
 
@@ -9,6 +11,9 @@
 
 namespace lmcache {
 namespace {
+
+// The tier's own deadline is shorter, unless somebody wants to wait for a very slow server.
+constexpr std::chrono::seconds kLongestAsk{2};
 
 // The key of a piece of a prompt: a whole chunk, or the tail that this very prompt leaves.
 std::optional<ChunkKey> piece_key(KeyChain const& chain, std::uint32_t chunk) {
@@ -131,7 +136,15 @@ std::optional<LoadEstimate> FetchPlanner::choose(Plan& plan, Span const& span) c
 
 std::uint32_t FetchPlanner::reach(DramNamespace const& space, KeyChain const& chain,
                                   Span const& span) const {
-  auto const plan = look(space, chain, span);
+  auto plan = look(space, chain, span);
+  if (!plan.unknown.empty()) {
+    // Shared: an answer that comes late finds nobody waiting.
+    auto const answered = std::make_shared<std::promise<void>>();
+    auto heard = answered->get_future();
+    remote_->ask(std::move(plan.unknown), [answered] { answered->set_value(); });
+    (void)heard.wait_for(kLongestAsk);
+    plan = look(space, chain, span);
+  }
   auto const load = estimate(plan, span);
   // No estimate: all of it is in memory by now, or nothing follows.
   bool const taken = !load || load->worth_it();

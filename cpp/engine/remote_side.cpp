@@ -48,7 +48,11 @@ Result<std::unique_ptr<RemoteSide>> RemoteSide::open(EngineOptions const& option
   return side;
 }
 
-RemoteSide::~RemoteSide() { remote_.reset(); }
+RemoteSide::~RemoteSide() {
+  constexpr std::chrono::seconds kLastWrites{2};
+  if (remote_ && remote_->usable()) (void)remote_->drain(kLastWrites);
+  remote_.reset();
+}
 
 void RemoteSide::keep_house() {
   auto const status = remote_->status();

@@ -53,7 +53,8 @@ Result<std::unique_ptr<RemoteStore>> RemoteStore::open(RemoteStoreOptions option
   std::chrono::milliseconds const timeout{options.timeout_ms};
   LMC_TRY_ASSIGN(auto tier, RemoteTier::open({.name = url.text(),
                                               .connections = options.connections,
-                                              .lookup_deadline = timeout,
+                                              .overwrites = options.overwrites,
+                                              .lookup_deadline = timeout / 5,  // connects in 5
                                               .transfer_deadline = timeout},
                                              connect, kClock, std::move(log)));
   while (!tier->usable()) {

@@ -64,11 +64,17 @@ Result<ChunkHeader> parse_header(std::span<std::byte const> record, std::uint64_
   return header;
 }
 
+Result<ChunkHeader> check_header(std::span<std::byte const> header, std::uint64_t room_bytes,
+                                 ExpectedRecord const& expected) {
+  LMC_TRY_ASSIGN(auto const parsed, parse_header(header, room_bytes));
+  if (parsed.key != expected.key) return corrupted("the record of another chunk lies here");
+  if (parsed.generation != expected.generation) return corrupted("an older record lies here");
+  return parsed;
+}
+
 Result<ChunkHeader> check_record(std::span<std::byte const> record,
                                  ExpectedRecord const& expected) {
-  LMC_TRY_ASSIGN(auto const header, parse_header(record, record.size()));
-  if (header.key != expected.key) return corrupted("the record of another chunk lies here");
-  if (header.generation != expected.generation) return corrupted("an older record lies here");
+  LMC_TRY_ASSIGN(auto const header, check_header(record, record.size(), expected));
   auto const whole = record_bytes(header.payload_bytes, header.valid_tokens);
   auto const body = record.subspan(sizeof header, whole - sizeof header);
   if (header.checksum != checksum64(body)) return corrupted("the record's checksum is wrong");

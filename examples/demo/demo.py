@@ -5,6 +5,7 @@
     same engine         vLLM's own prefix cache is reset, so the KV comes from LMCache
     new engine process  the KV comes from the segment, which outlived the first engine
     memory gone         the segment was removed too, as by a reboot: the KV comes from disk
+    another node        with nothing of its own: the KV comes from a Redis that both use
 
 and, before all that, on vLLM without LMCache, for the answers that must come out each time. Ends
 with status 1 when an answer differs.
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from picture import draw
 from rich.console import Console
+from server import RedisServer
 from table import Asked, Row, print_table, rows_of
 
 from lmcache import _native
@@ -57,6 +59,7 @@ COLD = Way("nothing cached", clears=True)
 WARM = Way("same engine")
 RESTART = Way("new engine process")
 DISK = Way("memory gone, from disk")
+OTHER = Way("another node, Redis")
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
@@ -71,24 +74,31 @@ def main() -> int:
     # A name of its own, so that the demo starts cold and meets nobody.
     segment = f"demo-{uuid.uuid4().hex[:8]}"
     console.print(
-        f"Three questions about {HERE.name}/document.txt, asked in four ways, and first of all "
-        "without LMCache. This takes three to five minutes on two CPU cores."
+        f"Three questions about {HERE.name}/document.txt, asked in five ways, and first of all "
+        "without LMCache. This takes four to six minutes on two CPU cores."
     )
     disk = arguments.out / "disk"
     shutil.rmtree(disk, ignore_errors=True)
-    store = Store(segment, disk)
+    server = RedisServer()
+    store = Store(segment, disk, server)
     asked: list[Asked] = []
     try:
         conversation = Conversation(arguments.model)
-        for title, used, ways in (
-            ("vLLM without LMCache", None, [NATIVE]),
-            ("vLLM with LMCache", store, [COLD, WARM]),
-            ("a new vLLM process with LMCache", store, [RESTART]),
-            ("another one, its memory lost", store, [DISK]),
-        ):
-            if ways == [DISK]:
-                store.lose_memory()
-            asked += run_engine(title, used, ways, conversation.prompts, arguments)
+        with server:
+            engines: list[tuple[str, Store | OtherNode | None, list[Way]]] = [
+                ("vLLM without LMCache", None, [NATIVE]),
+                ("vLLM with LMCache", store, [COLD, WARM]),
+                ("a new vLLM process with LMCache", store, [RESTART]),
+                ("another one, its memory lost", store, [DISK]),
+            ]
+            if server.url:
+                engines.append(("one as on another node", OtherNode(server), [OTHER]))
+            else:
+                console.print("no redis-server is installed: nothing is shown of another node")
+            for title, used, ways in engines:
+                if ways == [DISK]:
+                    store.lose_memory()
+                asked += run_engine(title, used, ways, conversation.prompts, arguments)
     except LMCacheError as error:
         console.print(f"[red]{error}[/red]")
         return 1
@@ -98,7 +108,9 @@ def main() -> int:
     finally:
         store.lose_memory()
         shutil.rmtree(disk, ignore_errors=True)
-    rows = rows_of(asked, [COLD.name, WARM.name, RESTART.name, DISK.name], NATIVE.name)
+    rows = rows_of(
+        asked, list(dict.fromkeys(a.way for a in asked if a.way != NATIVE.name)), NATIVE.name
+    )
     print_table(console, rows)
     print_answers(asked, conversation)
     picture = arguments.out / "ttft.png"
@@ -150,6 +162,7 @@ class Store:
 
     segment: str
     disk: Path
+    server: RedisServer
 
     @property
     def config(self) -> dict[str, object]:
@@ -159,12 +172,14 @@ class Store:
             "max_local_cpu_size": SEGMENT_GB,
             "local_disk": str(self.disk),
             "max_local_disk_size": DISK_GB,
+            "remote_url": self.server.url or None,
         }
 
     def clear(self) -> None:
-        """Forget everything, in memory and on disk."""
+        """Forget everything, in memory, on disk and in Redis."""
         _native.clear_segment(_native.segment_path(self.segment))
         _native.DiskVolume.open([str(self.disk)], lambda *_: None).clear()
+        self.server.clear()
 
     def lose_memory(self) -> None:
         """Remove the segment, as a reboot does."""
@@ -172,9 +187,28 @@ class Store:
             _native.remove_segment(_native.segment_path(self.segment))
 
 
+@dataclass(frozen=True)
+class OtherNode:
+    """A node that has seen no prompt yet."""
+
+    server: RedisServer
+
+    @property
+    def config(self) -> dict[str, object]:
+        """What it shares with others is the store."""
+        return {
+            "segment": "private",
+            "max_local_cpu_size": SEGMENT_GB,
+            "remote_url": self.server.url,
+        }
+
+    def clear(self) -> None:
+        """Nothing: it begins empty."""
+
+
 def run_engine(
     title: str,
-    store: Store | None,
+    store: Store | OtherNode | None,
     ways: list[Way],
     prompts: list[list[int]],
     arguments: argparse.Namespace,

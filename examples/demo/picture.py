@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from table import Row
 
-COLOURS = ("#8a8f98", "#2a7de1", "#1aa179", "#d9822b")
+COLOURS = ("#8a8f98", "#2a7de1", "#1aa179", "#d9822b", "#937860")
 
 
 def draw(rows: list[Row], path: Path) -> None:

@@ -342,6 +342,7 @@ class RemoteStore:
         timeout_ms: int = 10000,
         user: str = "",
         password: str = "",
+        overwrites: bool = False,
     ) -> RemoteStore: ...
     def clear(self) -> int:
         """

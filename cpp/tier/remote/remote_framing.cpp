@@ -180,10 +180,12 @@ void write_frame(RemoteSerde serde, RemoteFrame const& frame, std::span<std::byt
 Result<RemoteFrame> parse_frame(RemoteSerde serde, std::span<std::byte const> head,
                                 std::uint64_t value_bytes) {
   auto const own = frame_bytes(serde);
-  if (head.size() < own || value_bytes < own) return corrupted("is too short");
+  if (head.size() < own || (value_bytes != 0 && value_bytes < own)) {
+    return corrupted("is too short");
+  }
   LMC_TRY_ASSIGN(auto const frame,
                  serde == RemoteSerde::kMsgpack ? parse_map(head) : parse_naive(head));
-  if (frame.record_bytes != value_bytes - own) {
+  if (value_bytes != 0 && frame.record_bytes != value_bytes - own) {
     return corrupted("has " + std::to_string(value_bytes - own) + " bytes after its header, not " +
                      std::to_string(frame.record_bytes));
   }

@@ -15,6 +15,7 @@ namespace {
 // their share.
 constexpr std::size_t kMostAtOnce = 8;
 constexpr std::uint64_t kMostBytesAtOnce = 16u << 20;
+constexpr std::size_t kMostDamaged = 1u << 14;  // that are remembered
 // How long a report of slowness is believed: then the next read measures anew.
 constexpr std::int64_t kSlowBelievedNs = 30'000'000'000;
 
@@ -43,7 +44,7 @@ Result<std::unique_ptr<RemoteTier>> RemoteTier::open(RemoteOptions options,
 }
 
 Result<void> RemoteTier::start() {
-  for (std::uint32_t i = 0; i < std::max(1U, options_.connections); ++i) {
+  for (std::uint32_t i = 0; i <= std::max(1U, options_.connections); ++i) {
     workers_.push_back(std::make_unique<Worker>(*this, i));
   }
   for (auto& worker : workers_) LMC_TRY(worker->start());
@@ -56,7 +57,9 @@ RemoteTier::~RemoteTier() {
     stop_ = true;
   }
   changed_.notify_all();
-  for (auto& worker : workers_) worker->stop();
+  // All at once: each may be waiting for a server that does not answer.
+  for (auto& worker : workers_) worker->shut();
+  for (auto& worker : workers_) worker->join();
   give_up({.asks = {std::make_move_iterator(asks_.begin()), std::make_move_iterator(asks_.end())},
            .reads = {std::make_move_iterator(reads_waiting_.begin()),
                      std::make_move_iterator(reads_waiting_.end())},
@@ -126,16 +129,20 @@ bool RemoteTier::drain(std::chrono::milliseconds timeout) {
   return changed_.wait_for(lock, timeout, [this] { return open_ == 0; });
 }
 
-// Under the lock. What is asked for goes first: a request waits for it, and it is short.
+// Under the lock.
+RemoteTier::Tasks RemoteTier::take_asks() {
+  Tasks out;
+  std::ranges::move(asks_, std::back_inserter(out.asks));
+  asks_.clear();
+  return out;
+}
+
+// Under the lock.
 RemoteTier::Tasks RemoteTier::take(bool writes) {
   Tasks out;
-  while (!asks_.empty()) {
-    out.asks.push_back(std::move(asks_.front()));
-    asks_.pop_front();
-  }
-  if (out.size() != 0) return out;
-  std::size_t const share = std::clamp(
-      (reads_waiting_.size() + workers_.size() - 1) / workers_.size(), std::size_t{1}, kMostAtOnce);
+  std::size_t const others = workers_.size() - 1;
+  std::size_t const share =
+      std::clamp((reads_waiting_.size() + others - 1) / others, std::size_t{1}, kMostAtOnce);
   std::uint64_t bytes = 0;
   while (!reads_waiting_.empty() && out.reads.size() < share && bytes < kMostBytesAtOnce) {
     bytes += reads_waiting_.front().size_bytes;
@@ -153,7 +160,8 @@ RemoteTier::Tasks RemoteTier::take(bool writes) {
 
 // Nothing: the tier is being closed. No tasks: it is time to try the server.
 std::optional<RemoteTier::Tasks> RemoteTier::next(std::uint32_t worker) {
-  bool const writes = worker != 0 || workers_.size() == 1;
+  // The first only asks: a look-up must not wait for a connection that moves chunks, or hangs.
+  bool const writes = worker != 1 || workers_.size() == 2;
   std::unique_lock lock{mutex_};
   for (;;) {
     if (stop_) return std::nullopt;
@@ -167,7 +175,7 @@ std::optional<RemoteTier::Tasks> RemoteTier::next(std::uint32_t worker) {
       changed_.wait_for(lock, pause);
       continue;
     }
-    if (auto tasks = take(writes); tasks.size() != 0) return tasks;
+    if (auto tasks = worker == 0 ? take_asks() : take(writes); tasks.size() != 0) return tasks;
     changed_.wait_for(lock, std::chrono::milliseconds{200});
   }
 }
@@ -189,7 +197,16 @@ void RemoteTier::answer(Read& read, TierOutcome outcome) {
   if (outcome == TierOutcome::kMissing || outcome == TierOutcome::kCorrupt) {
     presence_.correct(read.item.key, 0);
   }
+  if (outcome == TierOutcome::kCorrupt) {
+    std::lock_guard const lock{mutex_};
+    if (damaged_.size() < kMostDamaged) damaged_.insert(read.item.key);
+  }
   read.batch->done(read.number, outcome);
+}
+
+bool RemoteTier::takes_place_of_damaged(ChunkKey const& key) {
+  std::lock_guard const lock{mutex_};
+  return damaged_.erase(key) != 0;
 }
 
 void RemoteTier::answer(Write& write, TierOutcome outcome) {

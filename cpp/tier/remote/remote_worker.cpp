@@ -15,12 +15,13 @@ Result<void> RemoteTier::Worker::start() {
   return {};
 }
 
-void RemoteTier::Worker::stop() {
-  {
-    std::lock_guard const lock{mutex_};
-    stopped_ = true;
-    if (transport_) transport_->shut();
-  }
+void RemoteTier::Worker::shut() noexcept {
+  std::lock_guard const lock{mutex_};
+  stopped_ = true;
+  if (transport_) transport_->shut();
+}
+
+void RemoteTier::Worker::join() {
   if (thread_.joinable()) thread_.join();
 }
 
@@ -32,12 +33,18 @@ void RemoteTier::Worker::run() {
 
 Result<void> RemoteTier::Worker::connect() {
   if (transport_) return {};
+  if (is_shut()) return Error{ErrorCode::kUnavailable, "closing"};
   LMC_TRY_ASSIGN(auto made, tier_.connect_(std::chrono::steady_clock::now() +
                                            tier_.options_.lookup_deadline * 5));
   std::lock_guard const lock{mutex_};
   transport_ = std::move(made);
   if (stopped_) return Error{ErrorCode::kUnavailable, "closing"};
   return {};
+}
+
+bool RemoteTier::Worker::is_shut() const {
+  std::lock_guard const lock{mutex_};
+  return stopped_;
 }
 
 void RemoteTier::Worker::drop_connection() {
@@ -116,10 +123,13 @@ Result<void> RemoteTier::Worker::write(std::vector<Write>& writes) {
   // Another node may have computed the same.
   std::vector<ChunkKey> keys;
   for (auto const& it : writes) keys.push_back(it.item.key);
-  LMC_TRY_ASSIGN(auto const sizes, transport_->sizes(keys, writes.front().deadline));
+  std::vector<std::uint64_t> sizes(keys.size());
+  if (!tier_.options_.overwrites) {
+    LMC_TRY_ASSIGN(sizes, transport_->sizes(keys, writes.front().deadline));
+  }
   std::vector<Write> wanted;
   for (std::size_t i = 0; i < writes.size(); ++i) {
-    if (sizes[i] == 0) {
+    if (sizes[i] == 0 || tier_.takes_place_of_damaged(keys[i])) {
       wanted.push_back(std::move(writes[i]));
     } else {
       tier_.presence_.correct(writes[i].item.key, sizes[i]);

@@ -16,8 +16,10 @@ class RemoteTier::Worker {
   Worker(RemoteTier& tier, std::uint32_t number) noexcept : tier_{tier}, number_{number} {}
 
   [[nodiscard]] Result<void> start();
-  // Ends what it waits for, and the thread.
-  void stop();
+  // Ends what it waits for, and everything that it would begin. Thread-safe.
+  void shut() noexcept;
+  // After shut(): waits for the thread.
+  void join();
 
  private:
   void run();
@@ -27,12 +29,13 @@ class RemoteTier::Worker {
   [[nodiscard]] Result<void> ask(std::vector<Ask>& asks);
   [[nodiscard]] Result<void> read(std::vector<Read>& reads);
   [[nodiscard]] Result<void> write(std::vector<Write>& writes);
+  [[nodiscard]] bool is_shut() const;
   void drop_connection();
 
   RemoteTier& tier_;
   std::uint32_t const number_;
   std::thread thread_;
-  std::mutex mutex_;  // guards the pointer, not what is done with it
+  mutable std::mutex mutex_;  // guards the pointer, not what is done with it
   std::unique_ptr<Transport> transport_;
   bool stopped_{false};
 };

@@ -3,6 +3,7 @@
 // against an adversary: keys are SHA-256, payloads are not authenticated.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -23,6 +24,21 @@ namespace lmcache {
 // Damage confined to one stream changes h with CRC-32C's guarantees. The value may be written to
 // disk: it is the same on every CPU and never changes under this name.
 [[nodiscard]] std::uint64_t checksum64(std::span<std::byte const> bytes) noexcept;
+
+// checksum64() of bytes that come in pieces, each summed while the caches still hold it. Every
+// piece but the last has a multiple of kPieceBytes. Externally synchronised.
+class Checksum64 {
+ public:
+  static constexpr std::size_t kPieceBytes = 24;
+
+  void add(std::span<std::byte const> piece) noexcept;
+  [[nodiscard]] std::uint64_t value() const noexcept;
+
+ private:
+  std::array<std::uint32_t, 3> streams_{0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF};
+  std::uint64_t size_bytes_{0};
+  std::array<std::byte, kPieceBytes> rest_{};  // of the last piece
+};
 
 namespace detail {
 // Both ways, so that a test can hold one against the other. The SSE4.2 one may be called only

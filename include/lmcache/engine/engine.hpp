@@ -142,7 +142,8 @@ class Engine {
   // faster. Never waits for a disk or a server.
   [[nodiscard]] std::optional<Fetch> fetch(NamespaceHandle const& space, KeyChain const& chain,
                                            FetchRange range);
-  // How far a prefix would reach if what lies on disk were fetched; `hit_tokens` at least.
+  // How far a prefix would reach if what lies in the tiers below were fetched; `hit_tokens` at
+  // least. Blocks while a remote is asked.
   [[nodiscard]] std::uint32_t reach(NamespaceHandle const& space, KeyChain const& chain,
                                     std::uint32_t hit_tokens, std::uint32_t limit_tokens);
   // A disk or a remote: fetch() may have something to bring.

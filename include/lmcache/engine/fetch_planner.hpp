@@ -39,7 +39,8 @@ class FetchPlanner {
     std::uint32_t limit_tokens;
     std::uint64_t prefill_ps_per_token;  // 0 = not known
   };
-  // How far the prefix would reach; `first_token` when nothing would be fetched.
+  // How far the prefix would reach; `first_token` when nothing would be fetched. Blocks while a
+  // remote is asked, for its deadline and 2 s at most.
   [[nodiscard]] std::uint32_t reach(DramNamespace const& space, KeyChain const& chain,
                                     Span const& span) const;
   // Starts the reads; the remote is asked before for what is known nowhere else. Nothing: there is

@@ -22,6 +22,7 @@ class RemoteSide {
   [[nodiscard]] static Result<std::unique_ptr<RemoteSide>> open(EngineOptions const& options,
                                                                 DramTier& dram, Clock const& clock,
                                                                 LogHook const& log);
+  // Sends what was handed over, for 2 s at most.
   ~RemoteSide();
   RemoteSide(RemoteSide&&) = delete;
 

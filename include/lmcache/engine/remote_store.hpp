@@ -23,6 +23,7 @@ struct RemoteStoreOptions {
   std::string password{};
   std::string serde = "msgpack";
   std::uint32_t connections = 4;
+  bool overwrites = false;            // write() writes what is there already, too
   std::uint32_t timeout_ms = 10'000;  // of connecting, and of any call
 };
 

@@ -80,6 +80,10 @@ struct ExpectedRecord {
   ChunkKey key;
   std::uint64_t generation;
 };
+// The same of the header alone: whose it is. `room_bytes` as in parse_header().
+[[nodiscard]] Result<ChunkHeader> check_header(std::span<std::byte const> header,
+                                               std::uint64_t room_bytes,
+                                               ExpectedRecord const& expected);
 [[nodiscard]] Result<ChunkHeader> check_record(std::span<std::byte const> record,
                                                ExpectedRecord const& expected);
 

@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast chunks go to a remote store and come back, against loopback alone and redis-py.
 
-A round writes every chunk under a new key and reads all of them, once by the remote tier (with its
-checksums and the question whether they are there already), once by redis-py where it is installed,
-and once over a bare pair of blocking sockets between two processes of this machine. They take turns
-within a round. A figure is the median over the rounds, a ratio the median of the ratios within a
-round. The bare pair says what loopback can do: for a store on another machine it is no yardstick.
+A round writes every chunk and reads all of them, once by the remote tier with its checksums, once
+by redis-py where it is installed, and once over a bare pair of blocking sockets between two
+processes of this machine. They take turns within a round. A figure is the median over the rounds,
+a ratio the median of the ratios within a round. The bare pair says what loopback can do: for a
+store on another machine it is no yardstick.
+
+`set` replaces values that were there before, as a store does that is full: each new value takes the
+memory of an old one. `fresh_set` writes under new keys, after asking whether they are there, into
+memory that the server must first get from its kernel, which may take it longer than everything
+else; redis-py writes so, too.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from lmcache import _native
+from lmcache.bench.remote_clients import RedisPy, server_alone
 from lmcache.bench.remote_raw import RawPair, raw_pair
 from lmcache.errors import LMCacheError
 
@@ -30,66 +33,84 @@ LEAST_OVER_REDIS_PY = 1.5
 LOOKUP_KEYS = 512
 
 _HEADER_BYTES = 256
+_MOVES = ("set", "get", "fresh_set", "raw_send", "raw_recv", "redispy_set", "redispy_get")
 Progress = Callable[[str], None]
-OpenStore = Callable[[int], _native.RemoteStore]
+OpenStore = Callable[[int, bool], _native.RemoteStore]
+# Ours, ours again that overwrites, and the other one.
+Clients = tuple[_native.RemoteStore, _native.RemoteStore, RedisPy | None]
 
 
 @dataclass(frozen=True)
 class RemoteBench:
     """What to measure: `size_bytes` in chunks of each size."""
 
-    url: str
-    open_store: OpenStore  # connections -> a store
+    url: str = field(repr=False)
+    open_store: OpenStore  # connections, whether it overwrites -> a store
     size_bytes: int
     payload_bytes: tuple[int, ...]
     connections: int = 4
     rounds: int = 5
+    user: str = ""  # where the URL names none
+    password: str = field(default="", repr=False)
 
     def run(self, progress: Progress = lambda _: None) -> dict[str, Any]:
         """Measure; return the keys of `lmcache bench remote --json`."""
-        store = self.open_store(self.connections)
-        lines = [self._line(store, payload, progress) for payload in self.payload_bytes]
+        store = self.open_store(self.connections, False)
+        full = self.open_store(self.connections, True)
+        other = RedisPy.connect(self.url, self.user, self.password)
+        try:
+            lines = [
+                self._line((store, full, other), payload, progress)
+                for payload in self.payload_bytes
+            ]
+        finally:
+            if other:
+                other.close()
         return {**store.stat(), "connections": self.connections, "figures": lines}
 
-    def _line(self, store: _native.RemoteStore, payload: int, progress: Progress) -> dict[str, Any]:
+    def _line(self, clients: Clients, payload: int, progress: Progress) -> dict[str, Any]:
         slot = _HEADER_BYTES + payload
         chunks = max(4, self.size_bytes // slot)
         tile = os.urandom(1 << 20)
         memory = memoryview(bytearray(tile * (chunks * slot // len(tile) + 1)))[: chunks * slot]
+        kept = os.urandom(32 * chunks)
         rounds = []
-        with raw_pair(memory, slot) as raw:
-            for number in range(self.rounds + 1):
-                progress(f"{payload / 2**20:g} MiB: round {number} of {self.rounds}")
-                rounds.append(self._round(store, raw, memory, (chunks, slot, payload)))
+        try:
+            with raw_pair(memory, slot) as raw:
+                for number in range(self.rounds + 1):
+                    progress(f"{payload / 2**20:g} MiB: round {number} of {self.rounds}")
+                    rounds.append(_round(clients, raw, memory, (kept, slot, payload)))
+        finally:
+            clients[0].remove(kept)
         moved = chunks * slot / 1e9
         return {
             "chunk_bytes": payload,
             "moved_bytes": chunks * slot,
             **_figures(rounds[1:], moved),
-            **_lookup(store),
-            **_server_alone(self.url, payload),
+            **_lookup(clients[0]),
+            **server_alone(self.url, payload, self.password),
         }
 
-    def _round(
-        self,
-        store: _native.RemoteStore,
-        raw: RawPair,
-        memory: memoryview,
-        shape: tuple[int, int, int],
-    ) -> dict[str, float]:
-        chunks, slot, payload = shape
-        keys = [os.urandom(32) for _ in range(chunks)]
-        packed = b"".join(keys)
-        try:
-            times = {
-                "raw_send": raw.send(),
-                "set": _seconds(lambda: store.write(packed, memory, slot, payload), chunks),
-                "raw_recv": raw.receive(),
-                "get": _seconds(lambda: store.read(packed, memory, slot), chunks),
-            }
-            return {**times, **_redis_py(self.url, keys, memory, slot)}
-        finally:
-            store.remove(packed)
+
+def _round(
+    clients: Clients, raw: RawPair, memory: memoryview, load: tuple[bytes, int, int]
+) -> dict[str, float]:
+    kept, slot, payload = load
+    store, full, other = clients
+    chunks = len(kept) // 32
+    keys = [os.urandom(32) for _ in range(chunks)]
+    fresh = b"".join(keys)
+    try:
+        times = {
+            "raw_send": raw.send(),
+            "set": _seconds(lambda: full.write(kept, memory, slot, payload), chunks),
+            "raw_recv": raw.receive(),
+            "get": _seconds(lambda: full.read(kept, memory, slot), chunks),
+            "fresh_set": _seconds(lambda: store.write(fresh, memory, slot, payload), chunks),
+        }
+        return {**times, **(other.move(keys, memory, slot) if other else {})}
+    finally:
+        store.remove(fresh)
 
 
 def _seconds(move: Callable[[], int], chunks: int) -> float:
@@ -101,30 +122,9 @@ def _seconds(move: Callable[[], int], chunks: int) -> float:
     return elapsed
 
 
-def _redis_py(url: str, keys: list[bytes], memory: memoryview, slot: int) -> dict[str, float]:
-    """Return what redis-py takes for the same bytes, one command after the other."""
-    try:
-        import redis
-    except ImportError:
-        return {}
-    client = redis.Redis.from_url(url.replace("valkey", "redis", 1))
-    names = [b"lmcache-bench:" + key for key in keys]
-    try:
-        started = time.perf_counter()
-        for i, name in enumerate(names):
-            client.set(name, memory[i * slot : (i + 1) * slot])
-        stored = time.perf_counter()
-        for i, name in enumerate(names):
-            memory[i * slot : (i + 1) * slot] = client.get(name)
-        return {"redispy_set": stored - started, "redispy_get": time.perf_counter() - stored}
-    finally:
-        client.delete(*names)
-        client.close()
-
-
 def _figures(rounds: list[dict[str, float]], gigabytes: float) -> dict[str, float | None]:
     out: dict[str, float | None] = {}
-    for name in ("set", "get", "raw_send", "raw_recv", "redispy_set", "redispy_get"):
+    for name in _MOVES:
         there = all(name in costs for costs in rounds)
         seconds = statistics.median(costs[name] for costs in rounds) if there else None
         out[f"{name}_gbps"] = round(gigabytes / seconds, 3) if seconds else None
@@ -147,26 +147,3 @@ def _lookup(store: _native.RemoteStore) -> dict[str, float]:
         store.find(keys)
         times.append(time.perf_counter() - started)
     return {"exists_us_per_key": round(statistics.median(times) / LOOKUP_KEYS * 1e6, 3)}
-
-
-def _server_alone(url: str, payload: int) -> dict[str, float | None]:
-    """Return what redis-benchmark, a client in C, gets out of the same server."""
-    program, place = shutil.which("redis-benchmark"), urlsplit(url)
-    if not program or place.scheme not in ("redis", "valkey") or place.password:
-        return {"benchmark_set_gbps": None, "benchmark_get_gbps": None}
-    out: dict[str, float | None] = {}
-    count = max(20, (256 << 20) // payload)
-    shape = ["-c", "4", "--csv"]
-    address = ["-h", place.hostname or "127.0.0.1", "-p", str(place.port or 6379)]
-    for name in ("set", "get"):
-        result = subprocess.run(
-            [program, *address, "-d", str(payload), "-n", str(count), "-t", name, *shape],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        rows = [row.split(",") for row in result.stdout.splitlines()]
-        rates = [float(row[1].strip('"')) for row in rows if name.upper() in row[0]]
-        out[f"benchmark_{name}_gbps"] = round(rates[0] * payload / 1e9, 3) if rates else None
-    return out

@@ -10,6 +10,8 @@ import typer
 
 from lmcache import _native
 from lmcache.config import load_config
+from lmcache.config.availability import has_remote
+from lmcache.config.value_types import REMOTE_SCHEMES
 from lmcache.errors import UnavailableError
 
 UrlOption = Annotated[
@@ -29,18 +31,31 @@ def store_url(url: str | None) -> str:
     address = url or load_config(log_warnings=False).remote_url
     if not address:
         raise UnavailableError("no remote store is configured (remote_url is not set): say --url")
+    scheme = address.partition("://")[0].lower()
+    if scheme in REMOTE_SCHEMES and not has_remote(f"{scheme}://"):
+        raise UnavailableError(f"{scheme}://: this kind of remote store is not in this version")
     return address
 
 
-def open_store(url: str | None, connections: int = 1) -> _native.RemoteStore:
+def store_login() -> tuple[str, str]:
+    """Return the configured user and password, for an address that names none."""
+    config = load_config(log_warnings=False)
+    return config.remote_user or "", config.remote_password or ""
+
+
+def open_store(
+    url: str | None, connections: int = 1, overwrites: bool = False
+) -> _native.RemoteStore:
     """Connect to the store. Raises `LMCacheError` when there is none, or it does not answer."""
     config = load_config(log_warnings=False)
+    user, password = store_login()
     return _native.RemoteStore.open(
         store_url(url),
         _log.log,
         serde=config.remote_serde,
         connections=connections,
+        overwrites=overwrites,
         timeout_ms=max(1, int(config.blocking_timeout_secs * 1000)),
-        user=config.remote_user or "",
-        password=config.remote_password or "",
+        user=user,
+        password=password,
     )

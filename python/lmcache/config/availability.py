@@ -19,7 +19,16 @@ FALLBACK_POLICY = "lru"
 
 _NOT_YET = "not in this version"
 
-_REMOTE_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
+_REMOTE_SCHEMES = (
+    "redis",
+    "rediss",
+    "redis-cluster",
+    "rediss-cluster",
+    "redis-sentinel",
+    "valkey",
+    "valkeys",
+    "unix",
+)
 
 
 def has_remote(url: str) -> bool:
@@ -62,10 +71,10 @@ def unavailable(config: BaseModel) -> list[tuple[str, str]]:
 
 
 def _has_tier_below(config: BaseModel) -> bool:
-    remote = getattr(config, "remote_url", None)
-    return bool(getattr(config, "enable_disk_cache", False)) or (
-        bool(getattr(config, "enable_remote_cache", False)) and bool(remote) and has_remote(remote)
-    )
+    if getattr(config, "enable_disk_cache", False):
+        return True
+    url = getattr(config, "remote_url", None)
+    return bool(getattr(config, "enable_remote_cache", False) and url) and has_remote(str(url))
 
 
 def unavailable_line(config: BaseModel) -> str:

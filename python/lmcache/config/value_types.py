@@ -24,6 +24,7 @@ REMOTE_SCHEMES = (
     "redis",
     "rediss",
     "redis-cluster",
+    "rediss-cluster",
     "redis-sentinel",
     "valkey",
     "valkeys",
@@ -137,8 +138,11 @@ RemoteUrl = Annotated[
 
 
 def hide_password(value: Any) -> str:
-    """Return `value` as it may be printed: the password of a URL is replaced by three stars."""
-    return re.sub(r"(://[^/@\s:]*):[^@\s]*@", r"\1:***@", str(value))
+    """Return `value` as it may be printed: the password of a URL is replaced by three stars.
+
+    The last @ ends it, as it does for the client: one in a password need not be encoded.
+    """
+    return re.sub(r"(://[^/@\s:]*):.*@", r"\1:***@", str(value), flags=re.DOTALL)
 
 
 def printable(name: str, value: Any) -> str:

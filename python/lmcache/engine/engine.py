@@ -136,13 +136,20 @@ class LMCacheEngine:
             return stored
 
     def flush(self) -> None:
-        """Wait for the stores that were made with `wait=False`, and for what is going to disk."""
+        """Wait for the stores made with `wait=False`, and for what goes to disk and a remote store.
+
+        For the latter a minute at most: what is on its way then still goes on.
+        """
         with self._inside():
             self._finish_pending()
             self._native.drain(_FLUSH_TIMEOUT_MS)
 
     def lookup(self, tokens: Any) -> int:
-        """Return how many of the first tokens `retrieve` would find, exact to the token."""
+        """Return how many of the first tokens `retrieve` would find, exact to the token.
+
+        Waits for no network: of a remote store it counts what is known to be there. `prefetch` and
+        `retrieve` ask.
+        """
         with self._inside():
             prompt = self._prompt(tokens)
             with self._leased(prompt, fetch=False) as hit:
@@ -173,7 +180,8 @@ class LMCacheEngine:
     def prefetch(self, tokens: Any) -> int:
         """Bring the longest known prefix of `tokens` into memory; return its tokens.
 
-        Waits for the disk. What is in memory already becomes the last to be evicted.
+        Waits for the disk and the remote store. What is in memory already becomes the last to be
+        evicted.
         """
         with self._inside(), self._leased(self._prompt(tokens)) as hit:
             return hit.prefix_tokens if hit else 0
@@ -201,7 +209,8 @@ class LMCacheEngine:
     def clear(self, *, all_models: bool = False) -> int:
         """Remove what memory and disk hold of this model, or of all; return the number of chunks.
 
-        Chunks that are pinned, or being copied by any process, stay.
+        Chunks that are pinned, or being copied by any process, stay, and so does what is in a
+        remote store, which is also that of others.
         """
         with self._inside(), self._missing("clear"):
             if all_models:

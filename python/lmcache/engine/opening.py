@@ -57,12 +57,19 @@ def open_native(
         instance_id=config.instance_id,
         ttl_seconds=config.ttl or 0,
         eviction=eviction_in_use(config.eviction_policy),
-        write_behind_bytes=config.write_behind_bytes,
-        always_fetch=config.load_policy == "always",
-        **disk_options(config),
-        **remote_options(config),
+        **lower_tier_options(config),
     )
     return _native.Engine.open(options, write)
+
+
+def lower_tier_options(config: LMCacheConfig) -> dict[str, Any]:
+    """Return what `_native.EngineOptions` needs to know of the tiers below memory."""
+    return {
+        "write_behind_bytes": config.write_behind_bytes,
+        "always_fetch": config.load_policy == "always",
+        **disk_options(config),
+        **remote_options(config),
+    }
 
 
 def disk_options(config: LMCacheConfig) -> dict[str, Any]:

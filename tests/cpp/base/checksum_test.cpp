@@ -128,5 +128,21 @@ TEST(Checksum, SwappedWordsShow) {
   }
 }
 
+TEST(Checksum64, OfPiecesIsThatOfTheWhole) {
+  auto const bytes = pattern(5000);
+  for (std::size_t size = 0; size <= bytes.size(); size += size < 200 ? 1 : 137) {
+    std::span const whole{bytes.data(), size};
+    for (std::size_t const piece : {24u, 48u, 240u, 4800u}) {
+      Checksum64 sum;
+      for (auto left = whole; !left.empty();) {
+        auto const now = left.first(std::min(piece, left.size()));
+        sum.add(now);
+        left = left.subspan(now.size());
+      }
+      ASSERT_EQ(sum.value(), checksum64(whole)) << size << " bytes in pieces of " << piece;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace lmcache

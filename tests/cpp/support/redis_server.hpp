@@ -36,7 +36,8 @@ class RedisServer {
     return std::system("command -v redis-server >/dev/null 2>&1") == 0;
   }
 
-  // `args` as on the command line: {"--requirepass", "secret"}. Fails the test when the server does
+  // `args` as on the command line: {"--requirepass", "secret"}; a file of configuration goes first,
+  // if there is one. Fails the test when the server does
   // not answer within a minute; running() is false then.
   explicit RedisServer(std::vector<std::string> args = {}) : args_{std::move(args)} {
     // Somebody else may take a free port before the server does.
@@ -49,6 +50,20 @@ class RedisServer {
   RedisServer(RedisServer const&) = delete;
   RedisServer& operator=(RedisServer const&) = delete;
   ~RedisServer() { kill(); }
+
+  // Somebody else may take it meanwhile.
+  [[nodiscard]] static std::uint16_t free_port() {
+    UniqueFd const socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    auto* const any = reinterpret_cast<sockaddr*>(&address);
+    bool const found =
+        ::bind(socket.get(), any, size) == 0 && ::getsockname(socket.get(), any, &size) == 0;
+    EXPECT_TRUE(found) << std::strerror(errno);
+    return ntohs(address.sin_port);
+  }
 
   [[nodiscard]] bool running() const noexcept { return pid_ > 0; }
   [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
@@ -80,25 +95,14 @@ class RedisServer {
   }
 
  private:
-  static std::uint16_t free_port() {
-    UniqueFd const socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    auto* const any = reinterpret_cast<sockaddr*>(&address);
-    bool const found =
-        ::bind(socket.get(), any, size) == 0 && ::getsockname(socket.get(), any, &size) == 0;
-    EXPECT_TRUE(found) << std::strerror(errno);
-    return ntohs(address.sin_port);
-  }
-
   void start() {
     std::vector<std::string> words{
         "redis-server",        "--bind",      "127.0.0.1", "--port",       std::to_string(port_),
         "--unixsocket",        socket_path(), "--dir",     folder_.path(), "--logfile",
         folder_ / "redis.log", "--save",      "",          "--daemonize",  "no"};
-    words.insert(words.end(), args_.begin(), args_.end());
+    bool const file = !args_.empty() && !args_.front().starts_with("-");
+    words.insert(words.end(), args_.begin() + (file ? 1 : 0), args_.end());
+    if (file) words.insert(words.begin() + 1, args_.front());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);

@@ -19,7 +19,7 @@ Run = Callable[..., Any]
 @pytest.fixture
 def yaml_file(tmp_path: Path) -> Path:
     path = tmp_path / "lmcache.yaml"
-    path.write_text("chunk_size: 128\nremote_url: redis://me:secret@host\nchunksize: 3\n")
+    path.write_text("chunk_size: 128\nremote_url: s3://me:secret@host\nchunksize: 3\n")
     return path
 
 
@@ -35,7 +35,7 @@ def test_show(run: Run, yaml_file: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [cell.strip() for cell in rows["segment"]] == ["segment", "auto", "default"]
     assert "secret" not in done.out + done.err
     assert 'did you mean "chunk_size"?' in done.err
-    assert "remote tier is not in this version" in done.err
+    assert "this kind of remote store is not in this version" in done.err
 
 
 def test_show_json(run: Run, yaml_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,10 +47,10 @@ def test_show_json(run: Run, yaml_file: Path, monkeypatch: pytest.MonkeyPatch) -
         "source": f"{yaml_file}:1",
         "kind": "file",
     }
-    assert told["settings"]["remote_url"]["value"] == "redis://me:***@host"
+    assert told["settings"]["remote_url"]["value"] == "s3://me:***@host"
     assert set(told["settings"]) == set(LMCacheConfig.model_fields)
     assert len(told["warnings"]) == 1
-    assert [entry["setting"] for entry in told["unavailable"]] == ["enable_remote_cache"]
+    assert [entry["setting"] for entry in told["unavailable"]] == ["remote_url"]
 
 
 def test_schema(run: Run) -> None:

@@ -8,6 +8,13 @@ from typing import Any
 import pytest
 
 from lmcache.config import LMCacheConfig, eviction_in_use, unavailable_line
+from lmcache.config.availability import has_remote
+from lmcache.config.value_types import REMOTE_SCHEMES
+
+WITH_CLIENT = {
+    *("redis", "rediss", "valkey", "valkeys", "unix"),
+    *("redis-cluster", "rediss-cluster", "redis-sentinel"),
+}
 
 
 def test_defaults_ask_for_nothing_missing() -> None:
@@ -18,7 +25,6 @@ def test_defaults_ask_for_nothing_missing() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("remote_url", "redis://host"),
         ("retrieval_mode", "semantic"),
         ("enable_blending", True),
         ("compression", "zstd"),
@@ -43,6 +49,26 @@ def test_without_memory_there_must_be_a_tier_below() -> None:
     [(field, why)] = LMCacheConfig(local_cpu=False).unavailable()
     assert (field, why) == ("local_cpu", "there is no tier below; nothing is kept")
     assert LMCacheConfig(local_cpu=False, local_disk="/a").unavailable() == []
+    assert LMCacheConfig(local_cpu=False, remote_url="redis://a").unavailable() == []
+    missing = LMCacheConfig(local_cpu=False, remote_url="s3://a").unavailable()
+    assert [name for name, _ in missing] == ["local_cpu", "remote_url"]
+
+
+@pytest.mark.parametrize("scheme", sorted(WITH_CLIENT))
+def test_remote_stores_with_a_client(scheme: str) -> None:
+    config = LMCacheConfig(remote_url=f"{scheme}://host")
+    assert has_remote(config.remote_url or "")
+    assert unavailable_line(config) == ""
+
+
+@pytest.mark.parametrize("scheme", sorted(set(REMOTE_SCHEMES) - WITH_CLIENT))
+def test_remote_stores_without_one(scheme: str) -> None:
+    config = LMCacheConfig(remote_url=f"{scheme}://me:secret@host/x")
+    assert not has_remote(config.remote_url or "")
+    line = unavailable_line(config)
+    assert f"remote_url={scheme}://me:***@host/x: this kind of remote store is not in" in line
+    assert "chunks stay on this node" in line
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,11 @@ DEFAULTS = {
     "max_disk_bandwidth": None,
     "enable_remote_cache": False,
     "remote_url": None,
+    "remote_user": None,
+    "remote_password": None,
+    "remote_connections": 4,
+    "remote_lookup_timeout_ms": 200,
+    "remote_lookup_kept_ms": 5000,
     "remote_serde": "msgpack",
     "compression": "none",
     "blocking_timeout_secs": 10.0,
@@ -101,6 +106,10 @@ def test_instance_id_is_never_empty() -> None:
 @pytest.mark.parametrize("url", ["redis://user:secret@host", "redis://:secret@host:1/0"])
 def test_a_password_is_never_shown(url: str) -> None:
     assert "secret" not in repr(LMCacheConfig(remote_url=url))
+    assert "secret" not in repr(LMCacheConfig(remote_password="secret"))
+    with pytest.raises(ConfigError) as caught:
+        LMCacheConfig(remote_password=["secret"])
+    assert "secret" not in str(caught.value)
     with pytest.raises(ConfigError) as caught:
         LMCacheConfig(remote_url=url.replace("redis", "rediss3"))
     assert "secret" not in str(caught.value)

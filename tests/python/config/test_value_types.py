@@ -16,6 +16,8 @@ from lmcache.config.value_types import hide_password
         ("redis://me:pw@host:6379", "redis://me:***@host:6379"),
         ("redis://:pw@host", "redis://:***@host"),
         ("redis://:p:w/d@host", "redis://:***@host"),
+        ("redis://me:p@w@host", "redis://me:***@host"),
+        ("redis://me:p w@host", "redis://me:***@host"),
         ("/a,/b", "/a,/b"),
         (256, "256"),
     ],

@@ -12,7 +12,7 @@ import pytest
 
 from lmcache import LMCacheConfig, LMCacheEngine
 from lmcache.engine import opening
-from lmcache.engine.opening import open_native, slot_bytes
+from lmcache.engine.opening import lower_tier_options, open_native, remote_options, slot_bytes
 from lmcache.errors import InvalidArgumentError, OutOfMemoryError
 
 
@@ -76,6 +76,59 @@ def test_what_is_not_in_this_version_is_one_line(caplog: pytest.LogCaptureFixtur
     assert len(lines) == 1
     assert "eviction_policy=lfu" in lines[0]
     assert "compression=lz4" in lines[0]
+
+
+@pytest.mark.parametrize("scheme", ["s3", "lm", "mooncakestore"])
+def test_a_remote_store_without_a_client_is_one_line(
+    caplog: pytest.LogCaptureFixture, scheme: str
+) -> None:
+    settings = config("private", remote_url=f"{scheme}://me:secret@host/x")
+    assert remote_options(settings) == {}
+    engine = open_native(settings, role="test")
+    assert not engine.has_lower_tier
+    engine.close()
+    (line,) = [line for line in caplog.messages if "remote" in line]
+    assert line.startswith(f"continuing without what was asked for: remote_url={scheme}://me:***@")
+    assert "secret" not in caplog.text
+
+
+def test_a_remote_store_that_is_switched_off() -> None:
+    settings = config("private", remote_url="redis://host", enable_remote_cache=False)
+    assert remote_options(settings) == {}
+
+
+def test_what_the_native_engine_is_told_of_a_remote_store() -> None:
+    settings = config(
+        "private",
+        remote_url="redis://host",
+        remote_user="me",
+        remote_password="sesame",
+        remote_serde="naive",
+        remote_connections=7,
+        remote_lookup_timeout_ms=50,
+        remote_lookup_kept_ms=60,
+        blocking_timeout_secs=0.25,
+        load_policy="always",
+        write_behind_bytes=1000,
+    )
+    assert lower_tier_options(settings) == {
+        "write_behind_bytes": 1000,
+        "always_fetch": True,
+        "remote_url": "redis://host",
+        "remote_user": "me",
+        "remote_password": "sesame",
+        "remote_serde": "naive",
+        "remote_connections": 7,
+        "remote_lookup_timeout_ms": 50,
+        "remote_timeout_ms": 250,
+        "remote_lookup_kept_ms": 60,
+    }
+
+
+def test_an_address_that_is_none() -> None:
+    with pytest.raises(InvalidArgumentError, match="bad database") as caught:
+        open_native(config("private", remote_url="redis://me:secret@host/x"), role="test")
+    assert "secret" not in str(caught.value)
 
 
 def test_an_own_log(segment: str) -> None:

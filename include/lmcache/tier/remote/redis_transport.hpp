@@ -16,7 +16,9 @@ inline constexpr std::string_view kRedisKeyPrefix = "lmcache:1:";
 
 [[nodiscard]] std::string redis_key(ChunkKey const& key);
 
-// Connections to the one server that the URL names.
+// Connections to what the URL names: one server; the master that its sentinels name at the time
+// (kUnavailable after it became a replica, so that the next connection goes to the new one); all
+// masters of a cluster (redis_cluster_transport.hpp).
 [[nodiscard]] TransportFactory redis_transport(RedisUrl url, RemoteSerde serde);
 
 }  // namespace lmcache

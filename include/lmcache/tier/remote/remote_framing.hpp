@@ -42,7 +42,8 @@ struct RemoteFrame {
 [[nodiscard]] std::size_t frame_bytes(RemoteSerde serde) noexcept;
 // `out` has frame_bytes(serde) at least.
 void write_frame(RemoteSerde serde, RemoteFrame const& frame, std::span<std::byte> out) noexcept;
-// `head` is the beginning of a value of `value_bytes`, frame_bytes(serde) of it at least. Errors:
+// `head` is the beginning of a value of `value_bytes`, frame_bytes(serde) of it at least; 0 = it is
+// not known how long the value is. Errors:
 // kCorrupted, naming what is wrong. A naive frame keeps the first 16 bytes of the geometry hash:
 // those of `geometry_hash` are compared.
 [[nodiscard]] Result<RemoteFrame> parse_frame(RemoteSerde serde, std::span<std::byte const> head,

@@ -16,6 +16,7 @@
 #include <span>
 #include <string>
 #include <thread>
+#include <unordered_set>
 #include <vector>
 
 #include <lmcache/base/clock.hpp>
@@ -30,8 +31,9 @@ namespace lmcache {
 
 struct RemoteOptions {
   std::string name{};             // for messages: the URL without its password
-  std::uint32_t connections = 4;  // and threads; one of them never writes
+  std::uint32_t connections = 4;  // and threads, and one more that only asks; one never writes
   std::uint32_t ttl_seconds = 0;  // of what is written; 0 = for ever
+  bool overwrites = false;        // writes without asking whether somebody has
   std::chrono::milliseconds lookup_deadline{200};
   std::chrono::milliseconds transfer_deadline{10'000};  // from when it was asked for
   std::chrono::milliseconds presence_kept{5'000};
@@ -116,11 +118,13 @@ class RemoteTier {
   RemoteTier(RemoteOptions options, TransportFactory connect, Clock const& clock, LogHook log);
   [[nodiscard]] Result<void> start();
   [[nodiscard]] std::optional<Tasks> next(std::uint32_t worker);
+  [[nodiscard]] Tasks take_asks();
   [[nodiscard]] Tasks take(bool writes);
   void finished(std::size_t tasks);
   void answer(Read& read, TierOutcome outcome);
   void answer(Write& write, TierOutcome outcome);
   void give_up(Tasks tasks);
+  [[nodiscard]] bool takes_place_of_damaged(ChunkKey const& key);
   void note_failure(Error const& error);
   void note_success();
 
@@ -144,6 +148,8 @@ class RemoteTier {
   std::deque<Write> writes_waiting_;
   std::size_t open_{0};
   std::string last_error_;
+  // Values that are not what their key says: the next write replaces them.
+  std::unordered_set<ChunkKey, ChunkKeyHash> damaged_;
   std::uint64_t failures_{0};
   bool stop_{false};
   std::vector<std::unique_ptr<Worker>> workers_;

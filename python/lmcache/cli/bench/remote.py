@@ -13,7 +13,7 @@ from lmcache.cli.bench.disk import INTERRUPTED, chunk_sizes, size_in_bytes
 from lmcache.cli.bench.outcome import progress
 from lmcache.cli.console import console, print_json
 from lmcache.cli.node import JsonOption
-from lmcache.cli.store import UrlOption, open_store, store_url
+from lmcache.cli.store import UrlOption, open_store, store_login, store_url
 
 _COLUMNS = ("set", "loopback", "ratio", "get", "loopback", "ratio", "redis-py", "ratio", "lookup")
 
@@ -29,13 +29,16 @@ def remote(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to measure.")] = 5,
 ) -> None:
     """Send and fetch chunks, against loopback alone and redis-py. Removes what it wrote."""
+    user, password = store_login()
     bench = RemoteBench(
         url=store_url(url),
-        open_store=lambda count: open_store(url, connections=count),
+        open_store=lambda count, full: open_store(url, connections=count, overwrites=full),
         size_bytes=size_in_bytes(size),
         payload_bytes=chunk_sizes(chunk),
         connections=connections,
         rounds=rounds,
+        user=user,
+        password=password,
     )
     try:
         with progress() as tell:

@@ -7,8 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from lmcache.config.allowed import Allowed
 from lmcache.config.option import option
 from lmcache.config.value_types import Choice, Deadline, RemoteUrl
+
+Connections = Annotated[int, Field(ge=1, le=64), Allowed("a whole number from 1 to 64")]
+LookupTimeout = Annotated[
+    int, Field(ge=1, le=60_000), Allowed("a whole number of milliseconds from 1 to 60000")
+]
+LookupKept = Annotated[
+    int, Field(ge=10, le=3_600_000), Allowed("a whole number of milliseconds from 10 to 3600000")
+]
 
 
 class RemoteOptions(BaseModel):
@@ -29,15 +38,17 @@ class RemoteOptions(BaseModel):
         "Password there, if the URL has none. Better in LMCACHE_REMOTE_PASSWORD than in a file.",
         secret=True,
     )
-    remote_connections: Annotated[int, Field(ge=1, le=64)] = option(
-        4, "Connections to the remote store, per process; one of them only reads."
+    remote_connections: Connections = option(
+        4,
+        "Connections to the remote store that move chunks, per process; one of them only reads. One "
+        "more asks what is there.",
     )
-    remote_lookup_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = option(
+    remote_lookup_timeout_ms: LookupTimeout = option(
         200,
         "Milliseconds that asking the remote store for chunks may take. After that they count as "
         "missing, and the store is left alone until it answers.",
     )
-    remote_lookup_kept_ms: Annotated[int, Field(ge=0, le=3_600_000)] = option(
+    remote_lookup_kept_ms: LookupKept = option(
         5000, "Milliseconds for which an answer of the remote store is believed."
     )
     remote_serde: Choice[Literal["msgpack", "naive"]] = option(

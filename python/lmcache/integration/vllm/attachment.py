@@ -115,7 +115,7 @@ def _open_engine(
     config: LMCacheConfig, geometry: EngineGeometry, vllm_config: Any, rank: int | None
 ) -> _native.Engine:
     from lmcache import _native
-    from lmcache.engine.opening import disk_options, slot_bytes
+    from lmcache.engine.opening import lower_tier_options, slot_bytes
 
     place = config.segment_place
     name = place.name
@@ -136,7 +136,7 @@ def _open_engine(
         instance_id=_instance_id(config, vllm_config),
         ttl_seconds=int(config.ttl or 0),
         eviction=eviction_in_use(config.eviction_policy),
-        **disk_options(config),
+        **lower_tier_options(config),
     )
     return _native.Engine.open(options, _native_log)
 

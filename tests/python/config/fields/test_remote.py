@@ -22,6 +22,11 @@ from lmcache.config.fields.remote import RemoteOptions
         ("remote_url", "", None),
         ("blocking_timeout_secs", 3, 3.0),
         ("remote_serde", "NAIVE", "naive"),
+        ("remote_user", "reader", "reader"),
+        ("remote_password", "sesame", "sesame"),
+        ("remote_connections", 1, 1),
+        ("remote_lookup_timeout_ms", 60_000, 60_000),
+        ("remote_lookup_kept_ms", 10, 10),
     ],
 )
 def test_accepted(name: str, written: Any, value: Any) -> None:
@@ -38,6 +43,11 @@ def test_accepted(name: str, written: Any, value: Any) -> None:
         ("remote_url", "redis://", "redis://"),
         ("remote_url", "host:6379", "redis://"),
         ("remote_serde", "pickle", '"msgpack", "naive"'),
+        ("remote_connections", 0, "a whole number from 1 to 64"),
+        ("remote_connections", 65, "a whole number from 1 to 64"),
+        ("remote_lookup_timeout_ms", 0, "milliseconds from 1 to 60000"),
+        ("remote_lookup_timeout_ms", 0.5, "milliseconds from 1 to 60000"),
+        ("remote_lookup_kept_ms", 0, "milliseconds from 10 to 3600000"),
         ("enable_p2p", "x", "true or false"),
     ],
 )

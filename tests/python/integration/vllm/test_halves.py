@@ -31,7 +31,8 @@ class Ranks:
         if self.error is not None:
             raise self.error
         return types.SimpleNamespace(
-            engine=types.SimpleNamespace(has_lower_tier=False), geometry=types.SimpleNamespace(lane=1)
+            engine=types.SimpleNamespace(has_lower_tier=False),
+            geometry=types.SimpleNamespace(lane=1),
         )
 
 

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of a remote store moves what it says, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import pytest
+
+from lmcache import _native
+from lmcache.bench import remote
+from lmcache.bench.remote import RemoteBench
+from lmcache.errors import LMCacheError
+
+MIB = 1 << 20
+SIZE = 4 * MIB
+
+
+def bench_of(url: str, **options: Any) -> RemoteBench:
+    def open_store(connections: int, overwrites: bool) -> _native.RemoteStore:
+        return _native.RemoteStore.open(
+            url, lambda *_: None, connections=connections, overwrites=overwrites
+        )
+
+    return RemoteBench(url, open_store, SIZE, (MIB // 4,), connections=2, rounds=2, **options)
+
+
+@pytest.mark.multiprocess
+def test_figures(redis_server: Any) -> None:
+    redis_server.client().set("of somebody else", "1")
+    told: list[str] = []
+    found = bench_of(redis_server.url).run(told.append)
+    assert (found["url"], found["connections"]) == (redis_server.url, 2)
+    assert found["server"].startswith(("redis ", "valkey "))
+    (line,) = found["figures"]
+    assert line["chunk_bytes"] == MIB // 4
+    assert line["moved_bytes"] == 15 * (MIB // 4 + 256)
+    for name in ("set", "get", "fresh_set", "raw_send", "raw_recv", "redispy_set", "redispy_get"):
+        assert line[f"{name}_gbps"] > 0
+    for ratio in ("set_ratio", "get_ratio", "get_over_redispy"):
+        assert 0.001 < line[ratio] < 1000
+    assert line["exists_us_per_key"] > 0
+    assert {"benchmark_set_gbps", "benchmark_get_gbps"} <= set(line)
+    assert told[-1].endswith("round 2 of 2")
+    assert redis_server.client().keys() == [b"of somebody else"]
+
+
+@pytest.mark.multiprocess
+def test_nothing_stays_when_chunks_do_not_arrive(start_redis: Any) -> None:
+    server = start_redis(options=("--maxmemory", "3mb", "--maxmemory-policy", "noeviction"))
+    with pytest.raises(LMCacheError, match="did not arrive"):
+        bench_of(server.url).run()
+    assert server.client().keys() == []
+
+
+def test_a_ratio_is_that_within_a_round() -> None:
+    def costs(raw: float, own: float) -> dict[str, float]:
+        return {"raw_send": raw, "set": own, "raw_recv": raw, "get": own}
+
+    figures = remote._figures([costs(1, 2), costs(10, 20), costs(100, 100)], 2.0)
+    assert figures["set_ratio"] == statistics.median([0.5, 0.5, 1.0])
+    assert figures["raw_send_gbps"] == 0.2
+    # redis-py was not there.
+    assert figures["redispy_get_gbps"] is None
+    assert figures["get_over_redispy"] is None
+
+
+def test_a_password_is_not_in_its_repr() -> None:
+    bench = bench_of("redis://:sesame@host", password="sesame")
+    assert "sesame" not in repr(bench)

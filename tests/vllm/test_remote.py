@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instances with a segment each that share a Redis, which comes and goes."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHUNK = 64
+TOKENS = 8
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="redis-server is not installed"
+)
+
+
+def prompt(seed: int, size: int) -> list[int]:
+    source = random.Random(seed)
+    return [source.randrange(3, 2000) for _ in range(size)]
+
+
+PROMPTS = [prompt(70 + i, 400 + 37 * i) for i in range(6)]
+
+
+class Server:
+    """A redis-server on a free port of loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._folder = folder
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--save", "", "--dir", str(self._folder)],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_for(self.listens)
+
+    def listens(self) -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        return False
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    running = Server(tmp_path)
+    yield running
+    running.stop()
+
+
+def start(open_llm: Any, url: str, **settings: Any) -> Any:
+    config = {
+        "chunk_size": CHUNK,
+        "segment": "private",
+        "max_local_cpu_size": 0.5,
+        "remote_url": url,
+        "load_policy": "always",  # the speed of a busy machine decides nothing here
+        **settings,
+    }
+    llm = open_llm(block_size=32, enable_lmcache=True, lmcache_config=config)
+    wait_for(lambda: remote_state(llm) != "")
+    return llm
+
+
+def total(llm: Any) -> dict[str, int]:
+    return dict(llm.worker._attachment.engine.status()["total"])
+
+
+def remote_state(llm: Any) -> str:
+    processes = llm.worker._attachment.engine.status()["processes"]
+    return max(str(process["remote_state"]) for process in processes)
+
+
+def wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def reference(open_llm: Any) -> dict[tuple[int, ...], Any]:
+    llm = open_llm(block_size=32)
+    return {tuple(asked): llm.ask_one(asked, TOKENS) for asked in PROMPTS}
+
+
+def same(llm: Any, reference: dict[tuple[int, ...], Any], asked: list[int]) -> int:
+    """Ask once and compare; return the tokens that were not computed."""
+    answer = llm.ask_one(asked, TOKENS)
+    assert answer.differs_from(reference[tuple(asked)]) == ""
+    return int(answer.cached_tokens)
+
+
+def fill(llm: Any, reference: Any) -> None:
+    for asked in PROMPTS:
+        assert same(llm, reference, asked) == 0
+    llm.settle()
+    assert llm.worker._attachment.engine.drain(60_000)
+
+
+@pytest.mark.parametrize("serde", ["msgpack", "naive"])
+def test_a_second_instance_is_warm_from_its_first_request(open_llm, reference, server, serde):
+    llm = start(open_llm, server.url, remote_serde=serde)
+    wait_for(lambda: remote_state(llm) == "connected")
+    fill(llm, reference)
+    first = total(llm)
+    assert first["remote_written_chunks"] == first["stored_chunks"]
+    llm = start(open_llm, server.url, remote_serde=serde)
+    wait_for(lambda: remote_state(llm) == "connected")
+    for asked in PROMPTS:
+        assert same(llm, reference, asked) >= len(asked) - CHUNK
+    llm.settle()
+    second = total(llm)
+    assert second["remote_hit_tokens"] >= sum(len(asked) - CHUNK for asked in PROMPTS)
+    assert second["remote_read_errors"] == second["remote_corrupt_chunks"] == 0
+    now = llm.worker._attachment.engine.status()
+    assert now["leased"] == now["writing"] == 0
+
+
+def test_a_server_that_stops_and_comes_back_costs_nobody_an_answer(open_llm, reference, server):
+    llm = start(open_llm, server.url)
+    wait_for(lambda: remote_state(llm) == "connected")
+    fill(llm, reference)
+    llm = start(open_llm, server.url)
+    wait_for(lambda: remote_state(llm) == "connected")
+    assert same(llm, reference, PROMPTS[0]) >= len(PROMPTS[0]) - CHUNK
+    server.process.send_signal(signal.SIGSTOP)
+    for asked in PROMPTS[1:3]:
+        same(llm, reference, asked)
+    wait_for(lambda: remote_state(llm) == "unavailable")
+    server.stop()
+    same(llm, reference, PROMPTS[3])
+    server.start()
+    wait_for(lambda: remote_state(llm) == "connected")
+    for asked in PROMPTS:
+        same(llm, reference, asked)
+    llm.settle()
+    now = llm.worker._attachment.engine.status()
+    assert now["total"]["load_failures_gone"] == 0
+    assert now["leased"] == now["writing"] == 0
+
+
+@pytest.mark.parametrize("state", ["dead", "hanging"])
+def test_a_remote_that_does_not_answer_is_not_waited_for(open_llm, server, state):
+    """Printed: the time to the first token with it, over that without a remote."""
+    if state == "dead":
+        server.stop()
+    else:
+        server.process.send_signal(signal.SIGSTOP)
+    medians = []
+    for url in (server.url, None):
+        llm = (
+            start(open_llm, url, load_policy="auto")
+            if url
+            else open_llm(block_size=32, enable_lmcache=False)
+        )
+        llm.ask_one(prompt(999, 1200), 1)
+        times = []
+        for i in range(12):
+            llm.settle()
+            started = time.monotonic()
+            llm.ask_one(prompt(3000 + i, 900), 1)
+            times.append(time.monotonic() - started)
+        medians.append(statistics.median(times))
+        if url:
+            assert remote_state(llm) == "unavailable"
+            assert total(llm)["remote_read_chunks"] == 0
+    print(f"\ntime to first token, {state} remote over no cache: {medians[0] / medians[1]:.2f}")
