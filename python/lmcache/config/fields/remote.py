@@ -40,8 +40,8 @@ class RemoteOptions(BaseModel):
     )
     remote_connections: Connections = option(
         4,
-        "Connections to the remote store that move chunks, per process; one of them only reads. One "
-        "more asks what is there.",
+        "Connections to the remote store that move chunks, per process; one of them only reads. "
+        "One more asks what is there.",
     )
     remote_lookup_timeout_ms: LookupTimeout = option(
         200,
