@@ -148,7 +148,9 @@ Result<RemoteFrame> parse_naive(std::span<std::byte const> head) {
   NaiveFrame naive;
   std::memcpy(&naive, head.data(), sizeof naive);
   if (naive.magic != kNaiveMagic) return corrupted("is no chunk in the form naive");
-  if (naive.crc != naive_crc(naive)) return corrupted("has a damaged header");
+  bool const reserved =
+      std::ranges::any_of(naive.reserved, [](std::uint8_t byte) { return byte != 0; });
+  if (naive.crc != naive_crc(naive) || reserved) return corrupted("has a damaged header");
   if (naive.format_version != kRemoteFormatVersion) {
     return corrupted("has format version " + std::to_string(naive.format_version) + ", not 1");
   }
