@@ -118,14 +118,15 @@ class CuttingProxy {
     if (got <= 0) return false;
     auto const part = std::min<std::uint64_t>(static_cast<std::uint64_t>(got),
                                               pair.limits[from] - pair.passed[from]);
+    // Counted before they go out: who has received them may look.
+    pair.passed[from] += part;
+    longest_[from] = std::max(longest_[from].load(), pair.passed[from]);
     for (std::size_t at = 0; at < part;) {
       auto const sent =
           ::send(pair.ends[1 - from].get(), buffer.data() + at, part - at, MSG_NOSIGNAL);
       if (sent <= 0) return false;
       at += static_cast<std::size_t>(sent);
     }
-    pair.passed[from] += part;
-    longest_[from] = std::max(longest_[from].load(), pair.passed[from]);
     return pair.passed[from] < pair.limits[from];
   }
 
