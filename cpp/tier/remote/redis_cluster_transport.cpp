@@ -22,7 +22,9 @@ using detail::ValueReply;
 
 constexpr std::size_t kRemovedAtOnce = 1000;
 
-std::uint16_t slot_of(ChunkKey const& key) { return redis_slot(redis_key(key)); }
+std::uint16_t slot_of(ChunkKey const& key, std::uint32_t part = 0) {
+  return redis_slot(detail::part_name(key, part));
+}
 
 // An error reply, for the rounds to follow if it is a redirect.
 ValueReply as_reply(RespValue const& reply) {
@@ -52,7 +54,8 @@ class RedisClusterTransport final : public Transport {
     KeyedWork const work{
         .count = static_cast<std::uint32_t>(keys.size()),
         .slot = [&](std::uint32_t item) { return slot_of(keys[item]); },
-        .add = [&](RespBatch& batch, std::uint32_t item) { detail::add_strlen(batch, keys[item]); },
+        .add = [&](RespBatch& batch,
+                   std::uint32_t item) { detail::add_get_frame(batch, serde_, keys[item]); },
         .receive = [&](RespReader& reader, std::uint32_t item,
                        Deadline until) -> Result<ValueReply> {
           LMC_TRY_ASSIGN(auto const reply, reader.read_value(until));
@@ -68,46 +71,60 @@ class RedisClusterTransport final : public Transport {
 
   Result<void> get_into(std::span<RemoteGet const> items, Deadline deadline,
                         Done const& done) override {
+    std::vector<detail::PartsReceiver> values;
+    std::vector<Part> parts;
+    for (std::uint32_t i = 0; i < items.size(); ++i) {
+      values.emplace_back(serde_, items[i]);
+      for (std::uint32_t part = 0; part < values[i].count(); ++part) parts.push_back({i, part});
+    }
     KeyedWork const work{
-        .count = static_cast<std::uint32_t>(items.size()),
-        .slot = [&](std::uint32_t item) { return slot_of(items[item].key); },
-        .add = [&](RespBatch& batch,
-                   std::uint32_t item) { detail::add_get(batch, items[item].key); },
-        .receive =
-            [&](RespReader& reader, std::uint32_t item, Deadline until) {
-              return detail::receive_value(reader, serde_, items[item], until);
+        .count = static_cast<std::uint32_t>(parts.size()),
+        .slot = [&](std::uint32_t n) { return slot_of(items[parts[n].item].key, parts[n].part); },
+        .add =
+            [&](RespBatch& batch, std::uint32_t n) {
+              detail::add_get(batch, items[parts[n].item].key, parts[n].part);
             },
-        .done = done};
+        .receive =
+            [&](RespReader& reader, std::uint32_t n, Deadline until) {
+              return values[parts[n].item].receive(reader, parts[n].part, until);
+            },
+        .done =
+            [&](std::uint32_t n, TierOutcome outcome) {
+              auto& value = values[parts[n].item];
+              if (value.answered(outcome)) done(parts[n].item, value.finish());
+            }};
     return RedisRounds{nodes_, work, deadline}.run();
   }
 
   Result<void> put(std::span<RemotePut const> items, Deadline deadline, Done const& done) override {
-    detail::ValueHead head;
+    std::vector<TierOutcome> outcomes(items.size(), TierOutcome::kDone);
+    // The first parts when all others are there.
+    std::vector<Part> first;
+    std::vector<Part> others;
+    for (std::uint32_t i = 0; i < items.size(); ++i) {
+      first.push_back({i, 0});
+      for (std::uint32_t part = 1; part < part_count(items[i].record.size()); ++part) {
+        others.push_back({i, part});
+      }
+    }
+    auto const note = [&](std::uint32_t item, TierOutcome outcome) {
+      if (outcome != TierOutcome::kDone) outcomes[item] = outcome;
+    };
     // A server says that a slot is elsewhere only after it took the whole value. When the keys were
     // asked for before, which sends nothing large, that told.
     auto const asked = std::exchange(asked_, {});
-    KeyedWork const work{
-        .count = static_cast<std::uint32_t>(items.size()),
-        .sends = KeyedWork::Sends::kOneByOne,
-        .slot = [&](std::uint32_t item) { return slot_of(items[item].key); },
-        .add = [&](RespBatch& batch,
-                   std::uint32_t item) { detail::add_set(batch, serde_, items[item], head); },
-        .receive = [](RespReader& reader, std::uint32_t, Deadline until) -> Result<ValueReply> {
-          LMC_TRY_ASSIGN(auto const reply, reader.read_value(until));
-          return detail::reply_to_set(reply);
-        },
-        .done = done,
-        .asked_before = [&](std::uint32_t item) -> RedisUrl::Host const* {
-          auto const found = asked.find(items[item].key);
-          return found == asked.end() ? nullptr : &found->second;
-        }};
-    return RedisRounds{nodes_, work, deadline}.run();
+    if (!others.empty()) LMC_TRY(put_parts(items, others, {}, deadline, note));
+    std::erase_if(first, [&](Part const& it) {
+      bool const failed = outcomes[it.item] != TierOutcome::kDone;
+      if (failed) done(it.item, outcomes[it.item]);
+      return failed;
+    });
+    return put_parts(items, first, asked, deadline, done);
   }
 
   Result<std::uint64_t> remove(std::span<ChunkKey const> keys, Deadline deadline) override {
-    std::vector<std::string> names;
-    for (auto const& key : keys) names.push_back(redis_key(key));
-    return unlink(names, deadline);
+    LMC_TRY_ASSIGN(auto const there, sizes(keys, deadline));
+    return unlink(detail::names_of(keys, there), deadline);
   }
 
   Result<std::uint64_t> clear(Deadline deadline) override {
@@ -150,6 +167,35 @@ class RedisClusterTransport final : public Transport {
   void shut() noexcept override { nodes_.shut(); }
 
  private:
+  struct Part {
+    std::uint32_t item;
+    std::uint32_t part;
+  };
+  using Asked = std::unordered_map<ChunkKey, RedisUrl::Host, ChunkKeyHash>;
+
+  Result<void> put_parts(std::span<RemotePut const> items, std::span<Part const> parts,
+                         Asked const& asked, Deadline deadline, Done const& done) {
+    detail::ValueHead head;
+    KeyedWork const work{
+        .count = static_cast<std::uint32_t>(parts.size()),
+        .sends = KeyedWork::Sends::kOneByOne,
+        .slot = [&](std::uint32_t n) { return slot_of(items[parts[n].item].key, parts[n].part); },
+        .add =
+            [&](RespBatch& batch, std::uint32_t n) {
+              detail::add_set(batch, serde_, items[parts[n].item], parts[n].part, head);
+            },
+        .receive = [](RespReader& reader, std::uint32_t, Deadline until) -> Result<ValueReply> {
+          LMC_TRY_ASSIGN(auto const reply, reader.read_value(until));
+          return detail::reply_to_set(reply);
+        },
+        .done = [&](std::uint32_t n, TierOutcome outcome) { done(parts[n].item, outcome); },
+        .asked_before = [&](std::uint32_t n) -> RedisUrl::Host const* {
+          auto const found = asked.find(items[parts[n].item].key);
+          return found == asked.end() ? nullptr : &found->second;
+        }};
+    return RedisRounds{nodes_, work, deadline}.run();
+  }
+
   // A copy: the map may be replaced while they are visited.
   [[nodiscard]] std::vector<RedisUrl::Host> masters() {
     auto const hosts = nodes_.map().hosts();
@@ -187,9 +233,11 @@ class RedisClusterTransport final : public Transport {
           .slot = [&](std::uint32_t item) { return redis_slot(now[item]); },
           .add = [&](RespBatch& batch,
                      std::uint32_t item) { batch.begin(2).arg("UNLINK").arg(now[item]); },
-          .receive = [&](RespReader& reader, std::uint32_t, Deadline until) -> Result<ValueReply> {
+          .receive = [&](RespReader& reader, std::uint32_t item,
+                         Deadline until) -> Result<ValueReply> {
             LMC_TRY_ASSIGN(auto const reply, reader.read_value(until));
-            removed += static_cast<std::uint64_t>(reply.integer);
+            if (detail::is_chunk_name(now[item]))
+              removed += static_cast<std::uint64_t>(reply.integer);
             return as_reply(reply);
           },
           .done = [&](std::uint32_t,
@@ -204,7 +252,7 @@ class RedisClusterTransport final : public Transport {
   detail::RedisNodes nodes_;
   RemoteSerde const serde_;
   // Of keys that the last sizes() was told to ask for elsewhere.
-  std::unordered_map<ChunkKey, RedisUrl::Host, ChunkKeyHash> asked_;
+  Asked asked_;
 };
 
 }  // namespace

@@ -30,7 +30,7 @@ class RedisTransport final : public Transport {
                                            Deadline deadline) override {
     LMC_TRY(check_idle());
     RespBatch batch;
-    for (auto const& key : keys) detail::add_strlen(batch, key);
+    for (auto const& key : keys) detail::add_get_frame(batch, serde_, key);
     LMC_TRY(connection_->send(batch, deadline));
     std::vector<std::uint64_t> out;
     out.reserve(keys.size());
@@ -45,7 +45,7 @@ class RedisTransport final : public Transport {
                         Done const& done) override {
     LMC_TRY(check_idle());
     // No more is asked for than what the server can hold in its caches while it sends.
-    constexpr std::uint64_t kWindowBytes = 2 * detail::kPieceBytes;
+    constexpr std::uint64_t kWindowBytes = 2 * kRemotePieceBytes;
     struct Piece {
       std::uint32_t item;
       std::uint32_t number;
@@ -55,7 +55,7 @@ class RedisTransport final : public Transport {
     for (std::uint32_t i = 0; i < items.size(); ++i) {
       auto const count = detail::piece_count(items[i]);
       for (std::uint32_t number = 0; number < count; ++number) {
-        pieces.push_back({i, number, std::min(items[i].slot_bytes, detail::kPieceBytes)});
+        pieces.push_back({i, number, std::min(items[i].slot_bytes, kRemotePieceBytes)});
       }
     }
     RespBatch batch;
@@ -87,22 +87,28 @@ class RedisTransport final : public Transport {
     detail::ValueHead head;
     // One at a time: the server takes the first while the next is summed.
     for (auto const& item : items) {
-      batch.clear();
-      detail::add_set(batch, serde_, item, head);
-      LMC_TRY(connection_->send(batch, deadline));
+      for (auto part = part_count(item.record.size()); part-- != 0;) {
+        batch.clear();
+        detail::add_set(batch, serde_, item, part, head);
+        LMC_TRY(connection_->send(batch, deadline));
+      }
     }
     for (std::uint32_t i = 0; i < items.size(); ++i) {
-      LMC_TRY_ASSIGN(auto const reply, connection_->reader().read_value(deadline));
-      if (detail::says_readonly(reply)) return detail::refused(reply);
-      done(i, detail::reply_to_set(reply).outcome);
+      auto outcome = TierOutcome::kDone;
+      for (auto part = part_count(items[i].record.size()); part-- != 0;) {
+        LMC_TRY_ASSIGN(auto const reply, connection_->reader().read_value(deadline));
+        if (detail::says_readonly(reply)) return detail::refused(reply);
+        auto const seen = detail::reply_to_set(reply).outcome;
+        if (seen != TierOutcome::kDone) outcome = seen;
+      }
+      done(i, outcome);
     }
     return {};
   }
 
   Result<std::uint64_t> remove(std::span<ChunkKey const> keys, Deadline deadline) override {
-    std::vector<std::string> names;
-    for (auto const& key : keys) names.push_back(redis_key(key));
-    return unlink(names, deadline);
+    LMC_TRY_ASSIGN(auto const there, sizes(keys, deadline));
+    return unlink(detail::names_of(keys, there), deadline);
   }
 
   Result<std::uint64_t> clear(Deadline deadline) override {
@@ -129,15 +135,21 @@ class RedisTransport final : public Transport {
     return Error{ErrorCode::kUnavailable, "the server closed the connection"};
   }
 
-  Result<std::uint64_t> unlink(std::vector<std::string> const& names, Deadline deadline) {
-    if (names.empty()) return std::uint64_t{0};
-    RespBatch batch;
-    batch.begin(names.size() + 1).arg("UNLINK");
-    for (auto const& name : names) batch.arg(name);
-    LMC_TRY(connection_->send(batch, deadline));
-    LMC_TRY_ASSIGN(auto const reply, connection_->reader().read_value(deadline));
-    if (reply.is_error()) return detail::refused(reply);
-    return static_cast<std::uint64_t>(reply.integer);
+  // How many chunks there were.
+  Result<std::uint64_t> unlink(std::vector<std::string> names, Deadline deadline) {
+    auto const parts = std::ranges::partition(names, detail::is_chunk_name);
+    std::uint64_t removed = 0;
+    for (auto const& some : {std::span{names.begin(), parts.begin()}, std::span{parts}}) {
+      if (some.empty()) continue;
+      RespBatch batch;
+      batch.begin(some.size() + 1).arg("UNLINK");
+      for (auto const& name : some) batch.arg(name);
+      LMC_TRY(connection_->send(batch, deadline));
+      LMC_TRY_ASSIGN(auto const reply, connection_->reader().read_value(deadline));
+      if (reply.is_error()) return detail::refused(reply);
+      if (some.data() == names.data()) removed = static_cast<std::uint64_t>(reply.integer);
+    }
+    return removed;
   }
 
   std::unique_ptr<RedisConnection> connection_;

@@ -44,36 +44,93 @@ void make_head(RemoteSerde serde, std::span<std::byte const> record, ValueHead& 
 }
 
 // The slot's own header, written when it was reserved, says what geometry is expected.
-bool fits(RemoteGet const& item, Result<RemoteFrame> const& frame) {
-  if (!frame) return false;
-  auto const expected = peek_header({item.slot, sizeof(ChunkHeader)}).geometry_hash.bytes;
-  return std::memcmp(expected.data(), frame.value().geometry_hash.bytes.data(), kGeometryBytes) ==
-         0;
+ChunkKey expected_geometry(RemoteGet const& item) noexcept {
+  return peek_header({item.slot, sizeof(ChunkHeader)}).geometry_hash;
+}
+
+// Reads the frame and the header of a value into the beginning of its slot, and takes them off
+// `left`. Nothing: it is not what we asked for. `value_bytes`: as parse_frame() has it.
+Result<std::optional<ChunkHeader>> read_head(RespReader& reader, RemoteSerde serde,
+                                             RemoteGet const& item, ChunkKey const& geometry_hash,
+                                             std::uint64_t& left, std::uint64_t value_bytes,
+                                             Deadline deadline) {
+  std::optional<ChunkHeader> const nothing;
+  auto const frame = frame_bytes(serde);
+  if (left <= frame + sizeof(ChunkHeader)) return nothing;
+  std::array<std::byte, kLongestFrameBytes> buffer;
+  std::span const own{buffer.data(), frame};
+  LMC_TRY(reader.read_into(own, deadline));
+  left -= frame;
+  auto const parsed = parse_frame(serde, own, value_bytes);
+  if (!parsed || parsed.value().record_bytes > item.slot_bytes ||
+      std::memcmp(geometry_hash.bytes.data(), parsed.value().geometry_hash.bytes.data(),
+                  kGeometryBytes) != 0) {
+    return nothing;
+  }
+  std::span const head{item.slot, sizeof(ChunkHeader)};
+  LMC_TRY(reader.read_into(head, deadline));
+  left -= head.size();
+  auto const header =
+      check_header(head, parsed.value().record_bytes, {.key = item.key, .generation = 0});
+  if (!header) return nothing;
+  auto const& out = header.value();
+  // What the frame says of the record has no other check than that it could not say anything else.
+  std::array<std::byte, kLongestFrameBytes> expected;
+  write_frame_of(out, record_bytes(out.payload_bytes, out.valid_tokens), serde, expected);
+  if (std::memcmp(expected.data(), own.data(), frame) != 0) return nothing;
+  return std::optional{out};
 }
 
 }  // namespace
 
-void add_strlen(RespBatch& batch, ChunkKey const& key) {
-  batch.begin(2).arg("STRLEN").arg(redis_key(key));
+std::string part_name(ChunkKey const& key, std::uint32_t part) {
+  auto out = redis_key(key);
+  if (part != 0) out.append(":").append(std::to_string(part));
+  return out;
 }
 
-void add_get(RespBatch& batch, ChunkKey const& key) {
-  batch.begin(2).arg("GET").arg(redis_key(key));
+bool is_chunk_name(std::string_view name) noexcept {
+  return name.size() == kRedisKeyPrefix.size() + 2 * sizeof(ChunkKey);
 }
 
-void add_set(RespBatch& batch, RemoteSerde serde, RemotePut const& item, ValueHead& head) {
-  make_head(serde, item.record, head);
-  batch.begin(item.ttl_seconds == 0 ? 3 : 5).arg("SET").arg(redis_key(item.key));
-  batch.arg_pieces({std::span<std::byte const>{head.bytes}.first(head.size),
-                    item.record.subspan(sizeof(ChunkHeader))});
+std::vector<std::string> names_of(std::span<ChunkKey const> keys,
+                                  std::span<std::uint64_t const> sizes) {
+  std::vector<std::string> out;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    for (std::uint32_t part = 0; part < part_count(sizes[i]); ++part) {
+      out.push_back(part_name(keys[i], part));
+    }
+  }
+  return out;
+}
+
+void add_get_frame(RespBatch& batch, RemoteSerde serde, ChunkKey const& key) {
+  batch.begin(4).arg("GETRANGE").arg(redis_key(key)).arg("0");
+  batch.arg(std::to_string(frame_bytes(serde) - 1));
+}
+
+void add_get(RespBatch& batch, ChunkKey const& key, std::uint32_t part) {
+  batch.begin(2).arg("GET").arg(part_name(key, part));
+}
+
+void add_set(RespBatch& batch, RemoteSerde serde, RemotePut const& item, std::uint32_t part,
+             ValueHead& head) {
+  auto const [first, size] = record_part(item.record.size(), part);
+  batch.begin(item.ttl_seconds == 0 ? 3 : 5).arg("SET").arg(part_name(item.key, part));
+  if (part == 0) {
+    make_head(serde, item.record, head);
+    batch.arg_pieces({std::span<std::byte const>{head.bytes}.first(head.size),
+                      item.record.subspan(sizeof(ChunkHeader), size - sizeof(ChunkHeader))});
+  } else {
+    batch.arg(item.record.subspan(first, size));
+  }
   if (item.ttl_seconds != 0) batch.arg("EX").arg(std::to_string(item.ttl_seconds));
 }
 
-std::uint64_t size_of_record(RespValue const& reply, RemoteSerde serde) noexcept {
-  if (reply.kind != RespValue::Kind::kInteger) return 0;
-  auto const length = static_cast<std::uint64_t>(reply.integer);
-  auto const frame = frame_bytes(serde);
-  return length > frame ? length - frame : 0;
+std::uint64_t size_of_record(RespValue const& reply, RemoteSerde serde) {
+  if (reply.kind != RespValue::Kind::kBulk || reply.text.empty()) return 0;
+  auto const frame = parse_frame(serde, std::as_bytes(std::span{reply.text}), 0);
+  return frame ? frame.value().record_bytes : 1;
 }
 
 ValueReply reply_to_set(RespValue const& reply) {
@@ -83,46 +140,26 @@ ValueReply reply_to_set(RespValue const& reply) {
 }
 
 std::uint32_t piece_count(RemoteGet const& item) noexcept {
-  if (item.slot_bytes <= 2 * kPieceBytes) return 1;
-  return static_cast<std::uint32_t>((item.slot_bytes - sizeof(ChunkHeader) + kPieceBytes - 1) /
-                                    kPieceBytes);
+  if (item.slot_bytes <= 2 * kRemotePieceBytes) return 1;
+  return static_cast<std::uint32_t>(
+      (item.slot_bytes - sizeof(ChunkHeader) + kRemotePieceBytes - 1) / kRemotePieceBytes);
 }
 
 void add_get_piece(RespBatch& batch, RemoteSerde serde, RemoteGet const& item,
                    std::uint32_t piece) {
   if (piece_count(item) == 1) return add_get(batch, item.key);
-  std::uint64_t const head = frame_bytes(serde) + sizeof(ChunkHeader);
-  std::uint64_t const first = piece == 0 ? 0 : head + piece * kPieceBytes;
-  std::uint64_t const last = head + (piece + 1) * kPieceBytes - 1;
-  batch.begin(4).arg("GETRANGE").arg(redis_key(item.key));
+  constexpr std::uint32_t kInPart = kRemotePartBytes / kRemotePieceBytes;
+  auto const part = piece / kInPart;
+  auto const nth = piece % kInPart;
+  std::uint64_t const head = part == 0 ? frame_bytes(serde) + sizeof(ChunkHeader) : 0;
+  std::uint64_t const first = nth == 0 ? 0 : head + nth * kRemotePieceBytes;
+  std::uint64_t const last = head + (nth + 1) * kRemotePieceBytes - 1;
+  batch.begin(4).arg("GETRANGE").arg(part_name(item.key, part));
   batch.arg(std::to_string(first)).arg(std::to_string(last));
 }
 
-// False: it is not what we asked for.
-Result<bool> ValueReceiver::begin(RespReader& reader, std::uint64_t& left,
-                                  std::uint64_t value_bytes, Deadline deadline) {
-  begun_ = true;
-  auto const frame = frame_bytes(serde_);
-  if (left <= frame + sizeof(ChunkHeader)) return false;
-  std::span const own{frame_.data(), frame};
-  LMC_TRY(reader.read_into(own, deadline));
-  left -= frame;
-  auto const parsed = parse_frame(serde_, own, value_bytes);
-  if (!fits(item_, parsed) || parsed.value().record_bytes > item_.slot_bytes) return false;
-  record_bytes_ = parsed.value().record_bytes;
-  std::span const head{item_.slot, sizeof(ChunkHeader)};
-  LMC_TRY(reader.read_into(head, deadline));
-  left -= head.size();
-  received_bytes_ = head.size();
-  auto const header = check_header(head, record_bytes_, {.key = item_.key, .generation = 0});
-  if (!header) return false;
-  header_ = header.value();
-  // What the frame says of the record has no other check than that it could not say anything else.
-  std::array<std::byte, kLongestFrameBytes> expected;
-  write_frame_of(header_, record_bytes(header_.payload_bytes, header_.valid_tokens), serde_,
-                 expected);
-  return std::memcmp(expected.data(), own.data(), frame) == 0;
-}
+ValueReceiver::ValueReceiver(RemoteSerde serde, RemoteGet const& item) noexcept
+    : serde_{serde}, item_{item}, geometry_hash_{expected_geometry(item)} {}
 
 Result<void> ValueReceiver::receive(RespReader& reader, Deadline deadline, bool whole) {
   constexpr std::uint64_t kAtOnce = 8192 * Checksum64::kPieceBytes;  // fits the second cache
@@ -137,12 +174,19 @@ Result<void> ValueReceiver::receive(RespReader& reader, Deadline deadline, bool 
   }
   auto left = bulk.size_bytes;
   if (left == 0) {
-    cut_ = received_bytes_ == 0 || received_bytes_ < record_bytes_;
-  } else if (!begun_) {
-    LMC_TRY_ASSIGN(bool const good, begin(reader, left, whole ? bulk.size_bytes : 0, deadline));
-    broken_ = !good;
+    cut_ = cut_ || received_bytes_ == 0 || received_bytes_ < record_bytes_;
+  } else if (!begun_ && !cut_) {
+    begun_ = true;
+    LMC_TRY_ASSIGN(auto const header, read_head(reader, serde_, item_, geometry_hash_, left,
+                                                whole ? left : 0, deadline));
+    broken_ = !header;
+    if (header) {
+      header_ = *header;
+      record_bytes_ = record_bytes(header_.payload_bytes, header_.valid_tokens);
+      received_bytes_ = sizeof(ChunkHeader);
+    }
   }
-  while (!broken_ && left != 0) {
+  while (!broken_ && !cut_ && left != 0) {
     std::uint64_t const room = record_bytes_ - received_bytes_;
     std::span const into{item_.slot + received_bytes_, std::min({left, room, kAtOnce})};
     broken_ = into.empty();
@@ -164,11 +208,60 @@ ValueReply ValueReceiver::finish() {
   return {.outcome = right ? TierOutcome::kDone : TierOutcome::kCorrupt};
 }
 
-Result<ValueReply> receive_value(RespReader& reader, RemoteSerde serde, RemoteGet const& item,
-                                 Deadline deadline) {
-  ValueReceiver value{serde, item};
-  LMC_TRY(value.receive(reader, deadline, true));
-  return value.finish();
+PartsReceiver::PartsReceiver(RemoteSerde serde, RemoteGet const& item)
+    : serde_{serde},
+      item_{item},
+      geometry_hash_{expected_geometry(item)},
+      received_bytes_(part_count(item.slot_bytes)) {}
+
+Result<ValueReply> PartsReceiver::receive(RespReader& reader, std::uint32_t part,
+                                          Deadline deadline) {
+  auto& received = received_bytes_[part];
+  received = 0;
+  LMC_TRY_ASSIGN(auto bulk, reader.read_bulk_header(deadline));
+  if (bulk.error) {
+    return ValueReply{.outcome = TierOutcome::kIoError, .error = std::move(bulk.error)};
+  }
+  if (!bulk.present) return ValueReply{};
+  auto left = bulk.size_bytes;
+  auto [first, room] = record_part(item_.slot_bytes, part);
+  bool good = left != 0;
+  if (good && part == 0) {
+    LMC_TRY_ASSIGN(auto const header,
+                   read_head(reader, serde_, item_, geometry_hash_, left, left, deadline));
+    good = header.has_value();
+    first = sizeof(ChunkHeader);
+    room -= sizeof(ChunkHeader);
+  }
+  good = good && left <= room;
+  if (good) {
+    LMC_TRY(reader.read_into({item_.slot + first, left}, deadline));
+    received = (part == 0 ? sizeof(ChunkHeader) : 0) + left;
+    left = 0;
+  }
+  LMC_TRY(reader.skip(left, deadline));
+  LMC_TRY(reader.end_bulk(deadline));
+  return ValueReply{.outcome = good ? TierOutcome::kDone : TierOutcome::kCorrupt};
+}
+
+bool PartsReceiver::answered(TierOutcome outcome) noexcept {
+  if (outcome != TierOutcome::kDone) worst_ = outcome;
+  return ++answered_ == count();
+}
+
+TierOutcome PartsReceiver::finish() const {
+  if (worst_ != TierOutcome::kDone) return worst_;
+  if (received_bytes_[0] == 0) return TierOutcome::kMissing;
+  auto const header = peek_header({item_.slot, sizeof(ChunkHeader)});  // read_head() checked it
+  auto const size_bytes = record_bytes(header.payload_bytes, header.valid_tokens);
+  for (std::uint32_t part = 0; part < count(); ++part) {
+    auto const expected = record_part(size_bytes, part).size_bytes;
+    if (received_bytes_[part] == expected) continue;
+    return received_bytes_[part] == 0 ? TierOutcome::kMissing : TierOutcome::kCorrupt;
+  }
+  Checksum64 sum;
+  sum.add({item_.slot + sizeof(ChunkHeader), size_bytes - sizeof(ChunkHeader)});
+  return sum.value() == header.checksum ? TierOutcome::kDone : TierOutcome::kCorrupt;
 }
 
 Error refused(RespValue const& reply) {
@@ -209,7 +302,7 @@ Result<RemoteDescription> describe_server(RedisConnection& connection, Deadline 
   out.limit_bytes = std::strtoull(field("maxmemory").c_str(), nullptr, 10);
   LMC_TRY(
       scan_names(connection, deadline, [&](std::vector<std::string> const& names) -> Result<void> {
-        out.chunks += names.size();
+        out.chunks += static_cast<std::uint64_t>(std::ranges::count_if(names, is_chunk_name));
         return {};
       }));
   return out;

@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <lmcache/base/checksum.hpp>
@@ -32,20 +33,30 @@ struct ValueReply {
   std::optional<std::string> error{};  // outcome is kNoSpace or kIoError then
 };
 
-void add_strlen(RespBatch& batch, ChunkKey const& key);
-void add_get(RespBatch& batch, ChunkKey const& key);
-// `head` is filled in; it and the record stay as they are until the batch was sent.
-void add_set(RespBatch& batch, RemoteSerde serde, RemotePut const& item, ValueHead& head);
+// The name of a chunk's value, or of another part of it than the first.
+[[nodiscard]] std::string part_name(ChunkKey const& key, std::uint32_t part);
+// False for another part of a chunk than the first.
+[[nodiscard]] bool is_chunk_name(std::string_view name) noexcept;
+// All that chunks of these sizes have there.
+[[nodiscard]] std::vector<std::string> names_of(std::span<ChunkKey const> keys,
+                                                std::span<std::uint64_t const> sizes);
+void add_get_frame(RespBatch& batch, RemoteSerde serde, ChunkKey const& key);
+void add_get(RespBatch& batch, ChunkKey const& key, std::uint32_t part = 0);
+// One part of it, of part_count(). `head` is filled in for the first; it and the record stay as
+// they are until the batch was sent. The first goes last: whoever finds it finds the others.
+void add_set(RespBatch& batch, RemoteSerde serde, RemotePut const& item, std::uint32_t part,
+             ValueHead& head);
 
-// Of STRLEN: the bytes of the record; 0 for an error, too.
-[[nodiscard]] std::uint64_t size_of_record(RespValue const& reply, RemoteSerde serde) noexcept;
+// Of add_get_frame(): the bytes of the record, 0 = there is none, or an error. What is no frame of
+// this form counts as 1: reading it tells.
+[[nodiscard]] std::uint64_t size_of_record(RespValue const& reply, RemoteSerde serde);
 [[nodiscard]] ValueReply reply_to_set(RespValue const& reply);
-// A value on its way into its slot, whole or in the pieces that add_get() asked for. Every byte is
-// summed right after it came, while the caches still hold it. A value that is not what we asked for
-// costs nothing but itself: it is read to its end. Externally synchronised.
+// A value on its way into its slot, whole or in the pieces that add_get_piece() asked for. Every
+// byte is summed right after it came, while the caches still hold it. A value that is not what we
+// asked for costs nothing but itself: it is read to its end. Externally synchronised.
 class ValueReceiver {
  public:
-  ValueReceiver(RemoteSerde serde, RemoteGet const& item) noexcept : serde_{serde}, item_{item} {}
+  ValueReceiver(RemoteSerde serde, RemoteGet const& item) noexcept;
 
   // The reply to the next piece. Errors: those of RespReader.
   [[nodiscard]] Result<void> receive(RespReader& reader, Deadline deadline, bool whole);
@@ -53,12 +64,9 @@ class ValueReceiver {
   [[nodiscard]] ValueReply finish();
 
  private:
-  [[nodiscard]] Result<bool> begin(RespReader& reader, std::uint64_t& left,
-                                   std::uint64_t value_bytes, Deadline deadline);
-
   RemoteSerde const serde_;
   RemoteGet const& item_;
-  std::array<std::byte, kLongestFrameBytes> frame_;
+  ChunkKey const geometry_hash_;
   ChunkHeader header_{};
   Checksum64 sum_;
   std::uint64_t record_bytes_ = 0;
@@ -69,16 +77,36 @@ class ValueReceiver {
   std::optional<std::string> error_;
 };
 
-// Pieces of this size keep what the server copies for a reply in its caches; a whole value of 32
-// MiB costs it 4 times as much. The first has the frame and the record's header besides.
-inline constexpr std::uint64_t kPieceBytes = 43'690 * Checksum64::kPieceBytes;  // 1 MiB
-// How many pieces a value may have that fills its slot.
+// How many pieces a value may have that fills its slot: of kRemotePieceBytes, which keep what the
+// server copies for a reply in its caches. The first has the frame and the record's header besides.
 [[nodiscard]] std::uint32_t piece_count(RemoteGet const& item) noexcept;
 void add_get_piece(RespBatch& batch, RemoteSerde serde, RemoteGet const& item, std::uint32_t piece);
 
-// Of a whole value. Errors: those of RespReader.
-[[nodiscard]] Result<ValueReply> receive_value(RespReader& reader, RemoteSerde serde,
-                                               RemoteGet const& item, Deadline deadline);
+// A value whose parts come whole and in any order, from several servers. Externally synchronised.
+class PartsReceiver {
+ public:
+  PartsReceiver(RemoteSerde serde, RemoteGet const& item);
+
+  // As many as a record may have that fills the slot.
+  [[nodiscard]] std::uint32_t count() const noexcept {
+    return static_cast<std::uint32_t>(received_bytes_.size());
+  }
+  // May be called again for a part that failed. Errors: those of RespReader.
+  [[nodiscard]] Result<ValueReply> receive(RespReader& reader, std::uint32_t part,
+                                           Deadline deadline);
+  // That part was answered for good. True: it was the last.
+  [[nodiscard]] bool answered(TierOutcome outcome) noexcept;
+  // After the last one.
+  [[nodiscard]] TierOutcome finish() const;
+
+ private:
+  RemoteSerde const serde_;
+  RemoteGet item_;
+  ChunkKey geometry_hash_;
+  std::vector<std::uint64_t> received_bytes_;  // of each part, 0 = none came
+  std::uint32_t answered_ = 0;
+  TierOutcome worst_ = TierOutcome::kDone;
+};
 
 // kUnavailable with what the server said.
 [[nodiscard]] Error refused(RespValue const& reply);

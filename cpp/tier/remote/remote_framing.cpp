@@ -109,7 +109,7 @@ void write_map(RemoteFrame const& frame, std::span<std::byte> out) noexcept {
   to.text(kChecksum);
   to.number(frame.checksum, 8);
   to.text(kData);
-  to.number(frame.record_bytes, 4);
+  to.number(record_part(frame.record_bytes, 0).size_bytes, 4);
 }
 
 Result<RemoteFrame> parse_map(std::span<std::byte const> head) {
@@ -128,7 +128,9 @@ Result<RemoteFrame> parse_map(std::span<std::byte const> head) {
   good = from.text(kChecksum) && good;
   frame.checksum = from.number(8);
   good = from.text(kData) && good;
-  if (!good || from.number(4) != frame.record_bytes) return corrupted("has a damaged map");
+  if (!good || from.number(4) != record_part(frame.record_bytes, 0).size_bytes) {
+    return corrupted("has a damaged map");
+  }
   return frame;
 }
 
@@ -171,6 +173,20 @@ Result<RemoteSerde> parse_remote_serde(std::string_view text) {
                "remote_serde = " + std::string{text} + ": use msgpack or naive"};
 }
 
+std::uint32_t part_count(std::uint64_t record_bytes) noexcept {
+  constexpr std::uint64_t kFirst = sizeof(ChunkHeader) + kRemotePartBytes;
+  if (record_bytes <= kFirst) return 1;
+  return static_cast<std::uint32_t>(1 + (record_bytes - kFirst + kRemotePartBytes - 1) /
+                                            kRemotePartBytes);
+}
+
+RecordPart record_part(std::uint64_t record_bytes, std::uint32_t part) noexcept {
+  constexpr std::uint64_t kHeader = sizeof(ChunkHeader);
+  std::uint64_t const first = part == 0 ? 0 : kHeader + part * kRemotePartBytes;
+  std::uint64_t const end = std::min(record_bytes, kHeader + (part + 1) * kRemotePartBytes);
+  return {.first_byte = first, .size_bytes = end > first ? end - first : 0};
+}
+
 std::size_t frame_bytes(RemoteSerde serde) noexcept {
   return serde == RemoteSerde::kMsgpack ? kMapBytes : sizeof(NaiveFrame);
 }
@@ -187,9 +203,10 @@ Result<RemoteFrame> parse_frame(RemoteSerde serde, std::span<std::byte const> he
   }
   LMC_TRY_ASSIGN(auto const frame,
                  serde == RemoteSerde::kMsgpack ? parse_map(head) : parse_naive(head));
-  if (value_bytes != 0 && frame.record_bytes != value_bytes - own) {
+  auto const expected = record_part(frame.record_bytes, 0).size_bytes;
+  if (value_bytes != 0 && expected != value_bytes - own) {
     return corrupted("has " + std::to_string(value_bytes - own) + " bytes after its header, not " +
-                     std::to_string(frame.record_bytes));
+                     std::to_string(expected));
   }
   if (frame.codec != 0) return corrupted("has an unknown codec");
   return frame;

@@ -15,8 +15,8 @@ namespace {
 // their share.
 constexpr std::size_t kMostAtOnce = 8;
 constexpr std::uint64_t kMostBytesAtOnce = 16u << 20;
-constexpr std::size_t kMostDamaged = 1u << 14;  // that are remembered
-// How long a report of slowness is believed: then the next read measures anew.
+// How long a report of slowness is believed, or a speed for which somebody went without a chunk:
+// then the next read measures anew.
 constexpr std::int64_t kSlowBelievedNs = 30'000'000'000;
 
 Deadline after(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
@@ -197,16 +197,7 @@ void RemoteTier::answer(Read& read, TierOutcome outcome) {
   if (outcome == TierOutcome::kMissing || outcome == TierOutcome::kCorrupt) {
     presence_.correct(read.item.key, 0);
   }
-  if (outcome == TierOutcome::kCorrupt) {
-    std::lock_guard const lock{mutex_};
-    if (damaged_.size() < kMostDamaged) damaged_.insert(read.item.key);
-  }
   read.batch->done(read.number, outcome);
-}
-
-bool RemoteTier::takes_place_of_damaged(ChunkKey const& key) {
-  std::lock_guard const lock{mutex_};
-  return damaged_.erase(key) != 0;
 }
 
 void RemoteTier::answer(Write& write, TierOutcome outcome) {
@@ -286,6 +277,12 @@ void RemoteTier::report_slow(std::uint64_t arrived_bytes, std::uint64_t elapsed_
   auto const known = read_bytes_per_s_.load();
   if (known == 0 || slow < known) read_bytes_per_s_.store(slow);
   speed_until_ns_.store(clock_.monotonic_ns() + kSlowBelievedNs);
+}
+
+// Nobody reads while it is said to be slow, so nothing else would ever prove it wrong.
+void RemoteTier::doubt_speed() noexcept {
+  std::int64_t always = 0;
+  speed_until_ns_.compare_exchange_strong(always, clock_.monotonic_ns() + kSlowBelievedNs);
 }
 
 }  // namespace lmcache

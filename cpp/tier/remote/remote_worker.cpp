@@ -106,11 +106,25 @@ Result<void> RemoteTier::Worker::read(std::vector<Read>& reads) {
   std::vector<RemoteGet> items;
   for (auto const& it : reads) items.push_back(it.item);
   std::vector<bool> answered(reads.size());
-  auto result = transport_->get_into(items, reads.front().deadline,
-                                     [&](std::uint32_t i, TierOutcome outcome) {
-                                       answered[i] = true;
-                                       tier_.answer(reads[i], outcome);
-                                     });
+  std::vector<std::pair<std::uint32_t, TierOutcome>> useless;
+  auto result = transport_->get_into(
+      items, reads.front().deadline, [&](std::uint32_t i, TierOutcome outcome) {
+        answered[i] = true;
+        if (outcome == TierOutcome::kCorrupt || outcome == TierOutcome::kMissing) {
+          useless.emplace_back(i, outcome);
+        } else {
+          tier_.answer(reads[i], outcome);
+        }
+      });
+  // What is damaged, or not all there, would keep everybody from writing it again.
+  if (result && !useless.empty()) {
+    std::vector<ChunkKey> keys;
+    for (auto const& [i, outcome] : useless) keys.push_back(reads[i].item.key);
+    if (auto removed = transport_->remove(keys, reads.front().deadline); !removed) {
+      if (removed.error().code() != ErrorCode::kUnavailable) result = std::move(removed).error();
+    }
+  }
+  for (auto const& [i, outcome] : useless) tier_.answer(reads[i], outcome);
   std::vector<Read> left;
   for (std::size_t i = 0; i < reads.size(); ++i) {
     if (!answered[i]) left.push_back(std::move(reads[i]));
@@ -129,7 +143,7 @@ Result<void> RemoteTier::Worker::write(std::vector<Write>& writes) {
   }
   std::vector<Write> wanted;
   for (std::size_t i = 0; i < writes.size(); ++i) {
-    if (sizes[i] == 0 || tier_.takes_place_of_damaged(keys[i])) {
+    if (sizes[i] == 0) {
       wanted.push_back(std::move(writes[i]));
     } else {
       tier_.presence_.correct(writes[i].item.key, sizes[i]);

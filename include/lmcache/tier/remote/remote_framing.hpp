@@ -7,6 +7,10 @@
 //            {"lmcache": 1, "codec": 0, "geometry": bin 32, "length": n, "checksum": c,
 //             "data": bin n, the record}
 //
+// Of a record of more than kRemotePartBytes only so much is in this value; the rest lies in parts
+// of its own, without frames. A server gives blocks of 8 MiB and more back to its kernel at once,
+// and has a limit for values.
+//
 // The record is that of index/chunk_record.hpp with generation 0: a header of 256 bytes with the
 // full key, the payload, the token ids.
 #pragma once
@@ -17,7 +21,9 @@
 #include <span>
 #include <string_view>
 
+#include <lmcache/base/checksum.hpp>
 #include <lmcache/base/result.hpp>
+#include <lmcache/index/chunk_record.hpp>
 #include <lmcache/key/chunk_key.hpp>
 
 namespace lmcache {
@@ -29,6 +35,8 @@ enum class RemoteSerde : std::uint8_t { kMsgpack, kNaive };
 
 inline constexpr std::uint32_t kRemoteFormatVersion = 1;
 inline constexpr std::size_t kLongestFrameBytes = 128;
+inline constexpr std::uint64_t kRemotePieceBytes = 43'690 * Checksum64::kPieceBytes;  // 1 MiB
+inline constexpr std::uint64_t kRemotePartBytes = 7 * kRemotePieceBytes;
 
 struct RemoteFrame {
   ChunkKey geometry_hash;
@@ -37,6 +45,15 @@ struct RemoteFrame {
   std::uint8_t codec = 0;      // 0 = as it is
   bool operator==(RemoteFrame const&) const = default;
 };
+
+// How many values a record of so many bytes is in, 1 at least.
+[[nodiscard]] std::uint32_t part_count(std::uint64_t record_bytes) noexcept;
+// Where in the record a part begins, and how long it is. The first has the record's header besides.
+struct RecordPart {
+  std::uint64_t first_byte;
+  std::uint64_t size_bytes;
+};
+[[nodiscard]] RecordPart record_part(std::uint64_t record_bytes, std::uint32_t part) noexcept;
 
 // Of either form; the same for every value.
 [[nodiscard]] std::size_t frame_bytes(RemoteSerde serde) noexcept;

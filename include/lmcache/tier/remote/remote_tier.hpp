@@ -16,7 +16,6 @@
 #include <span>
 #include <string>
 #include <thread>
-#include <unordered_set>
 #include <vector>
 
 #include <lmcache/base/clock.hpp>
@@ -83,6 +82,8 @@ class RemoteTier {
   [[nodiscard]] std::uint64_t queued_read_bytes() const { return reads_.open_bytes(); }
   // Reads that were given up had brought so much in that time.
   void report_slow(std::uint64_t arrived_bytes, std::uint64_t elapsed_ns);
+  // Somebody went without a chunk because of that speed: it is measured again after a while.
+  void doubt_speed() noexcept;
 
  private:
   struct ReadBatch {
@@ -124,7 +125,6 @@ class RemoteTier {
   void answer(Read& read, TierOutcome outcome);
   void answer(Write& write, TierOutcome outcome);
   void give_up(Tasks tasks);
-  [[nodiscard]] bool takes_place_of_damaged(ChunkKey const& key);
   void note_failure(Error const& error);
   void note_success();
 
@@ -139,7 +139,7 @@ class RemoteTier {
   std::atomic<std::uint64_t> lookup_ns_{0};
   std::atomic<std::uint64_t> read_bytes_per_s_{0};
   std::atomic<std::uint64_t> write_bytes_per_s_{0};
-  std::atomic<std::int64_t> speed_until_ns_{0};  // a bad report is believed until then; 0 = good
+  std::atomic<std::int64_t> speed_until_ns_{0};  // the speed is believed until then; 0: always
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
@@ -148,8 +148,6 @@ class RemoteTier {
   std::deque<Write> writes_waiting_;
   std::size_t open_{0};
   std::string last_error_;
-  // Values that are not what their key says: the next write replaces them.
-  std::unordered_set<ChunkKey, ChunkKeyHash> damaged_;
   std::uint64_t failures_{0};
   bool stop_{false};
   std::vector<std::unique_ptr<Worker>> workers_;

@@ -50,9 +50,10 @@ Got get(RedisConnection& connection, RemoteSerde serde, std::uint64_t seed,
   RespBatch batch;
   add_get(batch, chunk_key(seed));
   must(connection.send(batch, soon()));
-  out.reply = must(receive_value(
-      connection.reader(), serde,
-      {.key = chunk_key(seed), .slot = out.slot.data(), .slot_bytes = slot_bytes}, soon()));
+  RemoteGet const item{.key = chunk_key(seed), .slot = out.slot.data(), .slot_bytes = slot_bytes};
+  ValueReceiver value{serde, item};
+  must(value.receive(connection.reader(), soon(), true));
+  out.reply = value.finish();
   EXPECT_TRUE(connection.idle_ok()) << "a value is read to its end";
   return out;
 }
@@ -65,11 +66,11 @@ TEST(RedisValues, ComeBackAsTheyWent) {
     auto const record = chunk_record(7, 100'000);
     ValueHead head;
     RespBatch batch;
-    add_set(batch, serde, {.key = chunk_key(7), .record = record}, head);
+    add_set(batch, serde, {.key = chunk_key(7), .record = record}, 0, head);
     must(connection->send(batch, soon()));
     EXPECT_FALSE(reply_to_set(must(connection->reader().read_value(soon()))).error);
     batch.clear();
-    add_strlen(batch, chunk_key(7));
+    add_get_frame(batch, serde, chunk_key(7));
     must(connection->send(batch, soon()));
     EXPECT_EQ(size_of_record(must(connection->reader().read_value(soon())), serde), record.size());
 

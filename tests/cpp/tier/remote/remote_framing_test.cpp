@@ -35,7 +35,8 @@ class RemoteFraming : public testing::TestWithParam<RemoteSerde> {
   }
   [[nodiscard]] static Result<RemoteFrame> parse(std::span<std::byte const> head,
                                                  std::uint64_t record = kRecordBytes) {
-    return parse_frame(GetParam(), head, frame_bytes(GetParam()) + record);
+    return parse_frame(GetParam(), head,
+                       frame_bytes(GetParam()) + record_part(record, 0).size_bytes);
   }
   // As much of a frame as this form keeps.
   [[nodiscard]] static RemoteFrame kept(RemoteFrame frame) {
@@ -87,8 +88,9 @@ TEST_P(RemoteFraming, AFlippedBitIsRefusedOrOneThatTheRecordRepeats) {
 
 TEST_P(RemoteFraming, LengthsMustBeThoseOfTheValue) {
   auto const whole = written(usual());
-  for (std::uint64_t const other : {std::uint64_t{0}, std::uint64_t{1}, kRecordBytes - 1,
-                                    kRecordBytes + 1, kRecordBytes + (std::uint64_t{1} << 32)}) {
+  for (std::uint64_t const other :
+       {std::uint64_t{0}, std::uint64_t{1}, kRecordBytes - 1, kRecordBytes + 1,
+        kRecordBytes + kRemotePartBytes, std::uint64_t{1} << 32}) {
     EXPECT_EQ(parse(whole, other).error().code(), ErrorCode::kCorrupted) << other;
   }
 }
@@ -141,6 +143,26 @@ TEST(RemoteFramingMap, IsOneThatAnyMsgpackLibraryReads) {
   std::string head(frame_bytes(RemoteSerde::kMsgpack), '\0');
   write_frame(RemoteSerde::kMsgpack, frame, std::as_writable_bytes(std::span{head}));
   EXPECT_EQ(head, expected);
+}
+
+TEST(RemoteFramingParts, CoverARecordOnceAndInOrder) {
+  constexpr std::uint64_t kFirst = sizeof(ChunkHeader) + kRemotePartBytes;
+  for (std::uint64_t const size :
+       {std::uint64_t{257}, kFirst - 1, kFirst, kFirst + 1, kFirst + kRemotePartBytes,
+        kFirst + kRemotePartBytes + 1, 10 * kRemotePartBytes, std::uint64_t{1} << 40}) {
+    std::uint64_t at = 0;
+    for (std::uint32_t part = 0; part < part_count(size); ++part) {
+      auto const [first, bytes] = record_part(size, part);
+      ASSERT_EQ(first, at) << size;
+      ASSERT_GT(bytes, 0u) << size;
+      ASSERT_LE(bytes, kFirst) << size;
+      at += bytes;
+    }
+    EXPECT_EQ(at, size);
+    EXPECT_EQ(record_part(size, part_count(size)).size_bytes, 0u) << size;
+  }
+  EXPECT_EQ(part_count(kFirst), 1u);
+  EXPECT_EQ(part_count(kFirst + 1), 2u);
 }
 
 TEST(RemoteFramingVersions, AnotherIsNamed) {

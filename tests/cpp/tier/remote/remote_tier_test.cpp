@@ -113,13 +113,27 @@ TEST_F(RemoteTierOfAServer, WhatIsGoneOrDamagedIsNotBelievedAnyLonger) {
   auto slot = make_slot(1, kSlot);
   EXPECT_EQ(read_from(*tier, 1, slot), TierOutcome::kCorrupt);
   EXPECT_EQ(known_of(*tier, 1), 0u);
-  raw->call({"FLUSHALL"});
+  EXPECT_EQ(raw->get(1), "") << "or nobody would write it again";
   ASSERT_EQ(write_to(*tier, 1, record), TierOutcome::kDone);
   raw->call({"FLUSHALL"});
   slot = make_slot(1, kSlot);
   EXPECT_EQ(read_from(*tier, 1, slot), TierOutcome::kMissing);
   EXPECT_EQ(known_of(*tier, 1), 0u);
   EXPECT_EQ(tier->status().failures, 0u);
+}
+
+TEST_F(RemoteTierOfAServer, WhatLacksAPartIsWrittenAgainByAnybody) {
+  constexpr std::uint64_t kLarge = kRemotePartBytes + 1000;
+  auto const record = make_record(1, kLarge);
+  ASSERT_EQ(write_to(*tier, 1, record), TierOutcome::kDone);
+  auto const second = redis_key(numbered_key(1)).append(":1");
+  raw->call({"DEL", second});
+  auto slot = make_slot(1, kLarge + 4096);
+  EXPECT_EQ(read_from(*tier, 1, slot), TierOutcome::kMissing);
+  auto const other = open({});
+  ASSERT_TRUE(comes_to_be([&] { return other->usable(); }));
+  EXPECT_EQ(write_to(*other, 1, record), TierOutcome::kDone);
+  EXPECT_EQ(raw->call({"EXISTS", second}).integer, 1);
 }
 
 TEST_F(RemoteTierOfAServer, ItsKeysExpireWhenTold) {
