@@ -73,7 +73,8 @@ class Rebuild {
         state_.recency.push_front(space_.classes[slab.disk_class].free, index);
         return;
       case DiskState::kReady:
-        ready_.push_back({entry.last_use, entry.sequence, index});
+        ready_.push_back({entry.last_use, entry.sequence, index, slab.disk_class});
+        used_bytes_ += entry.payload_bytes;
         [[fallthrough]];
       default:
         ++slab.live;
@@ -84,12 +85,11 @@ class Rebuild {
   void link_ready() {
     // Oldest first: each goes in front.
     if (!std::ranges::is_sorted(ready_)) std::ranges::sort(ready_);
-    for (auto const& [last_use, sequence, index] : ready_) {
-      auto const& entry = state_.entries[index];
-      state_.recency.push_front(state_.class_of(entry).used, index);
-      space_.used_bytes += entry.payload_bytes;
-      space_.chunks += 1;
+    for (auto const& [last_use, sequence, index, disk_class] : ready_) {
+      state_.recency.push_front(space_.classes[disk_class].used, index);
     }
+    space_.used_bytes = used_bytes_;
+    space_.chunks = ready_.size();
   }
 
   void find_open_slabs() {
@@ -103,7 +103,8 @@ class Rebuild {
   DirectoryState& state_;
   DirectorySpace& space_;
   // By last use, then sequence; one array, so that sorting it stays in the caches.
-  std::vector<std::tuple<std::uint64_t, std::uint64_t, std::uint32_t>> ready_;
+  std::vector<std::tuple<std::uint64_t, std::uint64_t, std::uint32_t, std::uint16_t>> ready_;
+  std::uint64_t used_bytes_ = 0;
 };
 
 }  // namespace

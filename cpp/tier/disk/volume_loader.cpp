@@ -19,8 +19,8 @@ class Loading {
     LMC_TRY_ASSIGN(order_, files_.read_order());
     LMC_TRY(read_records());
     find_slabs();
-    drop_misfits();
-    drop_twins();
+    drop_twins_of_keys(fitting_by_key_prefix());
+    drop_twins_of_slots();
     remove_unused_slabs();
     fill_holes();
     LMC_TRY(respect_limit());
@@ -84,7 +84,7 @@ class Loading {
     entry.lane = record.lane;
     entry.flags = record.flags;
     entry.state = DiskState::kReady;
-    entry.readers = record.slot_bytes;  // until drop_misfits()
+    entry.readers = record.slot_bytes;  // until fitting_by_key_prefix()
     filled_.push_back(number);
     space_.entry_limit = number + 1;
     space_.next_sequence = std::max(space_.next_sequence, record.sequence);
@@ -127,44 +127,44 @@ class Loading {
     ++space_.damaged_records;
   }
 
-  // Records of a slab that was made anew since, or is shorter than they say.
-  void drop_misfits() {
+  struct Prefix {
+    std::uint64_t key;
+    std::uint32_t index;
+  };
+
+  // Those whose slot is there: not of a slab that was made anew since, or is shorter than they say.
+  // Sorted by the first bytes of the key, in groups by the very first: keys are spread evenly, so a
+  // group of a million's fits the first cache, and sorting grows with the number alone. The entries
+  // of a million do not: every pass over them costs as much as reading the index.
+  std::vector<std::vector<Prefix>> fitting_by_key_prefix() {
+    constexpr int kGroupBits = 12;
+    std::vector<std::vector<Prefix>> groups(std::size_t{1} << kGroupBits);
+    for (auto& group : groups) group.reserve((filled_.size() >> kGroupBits) * 5 / 4 + 8);
     std::erase_if(filled_, [&](std::uint32_t index) {
       auto& entry = state_.entries[index];
       auto const slot_bytes = std::exchange(entry.readers, 0);
       auto const& slab = state_.slabs[entry.slab];
       bool const fits = slab.state == SlabState::kReady && slab.slot_bytes == slot_bytes &&
                         entry.offset / slot_bytes < slab.slots;
-      if (!fits) drop(index);
+      if (!fits) {
+        drop(index);
+      } else {
+        std::uint64_t const key = entry.key.prefix64();
+        groups[key >> (64 - kGroupBits)].push_back({key, index});
+      }
       return !fits;
     });
-  }
-
-  struct Prefix {
-    std::uint64_t key;
-    std::uint32_t index;
-  };
-
-  // Sorted by the first bytes of the key, in groups by the very first: keys are spread evenly, so a
-  // group of a million's fits the first cache, and sorting grows with the number alone.
-  std::vector<std::vector<Prefix>> by_key_prefix() const {
-    constexpr int kGroupBits = 12;
-    std::vector<std::vector<Prefix>> groups(std::size_t{1} << kGroupBits);
-    for (auto& group : groups) group.reserve((filled_.size() >> kGroupBits) * 5 / 4 + 8);
-    for (std::uint32_t const index : filled_) {
-      std::uint64_t const key = state_.entries[index].key.prefix64();
-      groups[key >> (64 - kGroupBits)].push_back({key, index});
-    }
     for (auto& group : groups) std::ranges::sort(group, {}, &Prefix::key);
     return groups;
   }
 
   // Of two that claim one key or one slot, the newer is right.
-  void drop_twins() {
-    auto const older = [&](std::uint32_t a, std::uint32_t b) {
-      return state_.entries[a].sequence < state_.entries[b].sequence ? a : b;
-    };
-    for (auto const& group : by_key_prefix()) {
+  [[nodiscard]] std::uint32_t older(std::uint32_t a, std::uint32_t b) const {
+    return state_.entries[a].sequence < state_.entries[b].sequence ? a : b;
+  }
+
+  void drop_twins_of_keys(std::vector<std::vector<Prefix>> const& groups) {
+    for (auto const& group : groups) {
       for (std::size_t i = 1; i < group.size(); ++i) {
         for (std::size_t j = i; j-- > 0 && group[j].key == group[i].key;) {
           std::uint32_t const a = group[i].index;
@@ -175,7 +175,11 @@ class Loading {
         }
       }
     }
+  }
+
+  void drop_twins_of_slots() {
     slots_.resize(space_.slab_limit);
+    last_use_.resize(space_.slab_limit);
     for (std::uint32_t slab = 0; slab < space_.slab_limit; ++slab) {
       auto const& record = state_.slabs[slab];
       slots_[slab].assign(record.state == SlabState::kReady ? record.slots : 0, kNoRecord);
@@ -183,6 +187,7 @@ class Loading {
     for (std::uint32_t const index : filled_) {
       auto const& entry = state_.entries[index];
       if (entry.state != DiskState::kReady) continue;
+      last_use_[entry.slab] = std::max(last_use_[entry.slab], entry.last_use);
       auto& holder = slots_[entry.slab][entry.offset / state_.slabs[entry.slab].slot_bytes];
       if (holder == kNoRecord) {
         holder = index;
@@ -192,16 +197,13 @@ class Loading {
       holder = gone == index ? holder : index;
       drop(gone);
     }
-    std::erase_if(filled_, [&](std::uint32_t index) {
-      return state_.entries[index].state != DiskState::kReady;
-    });
   }
 
   void remove_unused_slabs() {
-    std::vector<bool> used(kMaxSlabs);
-    for (std::uint32_t const index : filled_) used[state_.entries[index].slab] = true;
     for (std::uint32_t slab = 0; slab < space_.slab_limit; ++slab) {
-      if (state_.slabs[slab].state == SlabState::kReady && !used[slab]) remove_slab(slab);
+      bool const used = std::ranges::any_of(
+          slots_[slab], [](std::uint32_t holder) { return holder != kNoRecord; });
+      if (state_.slabs[slab].state == SlabState::kReady && !used) remove_slab(slab);
     }
   }
 
@@ -236,18 +238,14 @@ class Loading {
   // A limit that was lowered: the slabs whose last use is longest ago go.
   Result<void> respect_limit() {
     std::uint64_t total = space_.fixed_bytes;
-    std::vector<std::uint64_t> last_use(space_.slab_limit);
-    for (std::uint32_t const index : filled_) {
-      auto const& entry = state_.entries[index];
-      last_use[entry.slab] = std::max(last_use[entry.slab], entry.last_use);
-    }
     std::vector<std::uint32_t> by_age;
     for (std::uint32_t slab = 0; slab < space_.slab_limit; ++slab) {
       if (state_.slabs[slab].state != SlabState::kReady) continue;
       total += state_.slabs[slab].size_bytes;
       by_age.push_back(slab);
     }
-    std::ranges::sort(by_age, {}, [&](std::uint32_t slab) { return last_use[slab]; });
+    std::ranges::sort(by_age, {}, [&](std::uint32_t slab) { return last_use_[slab]; });
+    if (total <= space_.limit_bytes) return {};
     std::vector<bool> gone(space_.slab_limit);
     for (std::uint32_t const slab : by_age) {
       if (total <= space_.limit_bytes) break;
@@ -273,6 +271,7 @@ class Loading {
   std::vector<std::uint64_t> newest_ = std::vector<std::uint64_t>(kMaxSlabs);  // sequence, by slab
   std::vector<std::uint32_t> filled_;              // entries that hold a chunk
   std::vector<std::vector<std::uint32_t>> slots_;  // who holds which slot of a slab
+  std::vector<std::uint64_t> last_use_;            // of a slab
 };
 
 }  // namespace
