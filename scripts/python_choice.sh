@@ -37,13 +37,15 @@ fuzzer_package() {
   [ -z "$version" ] || apt-cache show "libclang-rt-$version-dev" 2>/dev/null | sed -n 's/^Package: //p' | head -1
 }
 
-# Prints the Debian packages that are not installed yet.
+# missing_packages PYTHON [--tools-only]: prints the Debian packages that are not installed yet.
 missing_packages() {
-  local python=$1 wanted=(clang g++ git libbenchmark-dev libgtest-dev libnuma1 libssl-dev liburing-dev make ninja-build redis-server) name
+  local python=$1 wanted=(clang g++ git libbenchmark-dev libgtest-dev libibverbs1 libnuma1 libssl-dev liburing-dev make ninja-build redis-server) name
   if [ -z "$python" ] || ! python_complete "$python"; then
     wanted+=(python3 python3-dev python3-venv)
   fi
-  for name in "${wanted[@]}" $(fuzzer_package); do
+  # npm may also come with a node from elsewhere; only the tests use it.
+  [ "${2:-}" != --tools-only ] || command -v npm >/dev/null || wanted+=(nodejs npm)
+  for name in "${wanted[@]}" "$(curl_package)" $(fuzzer_package); do
     dpkg-query -W -f='${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || printf '%s ' "$name"
   done
 }

@@ -12,9 +12,10 @@ venv=${LMCACHE_VENV:-$root/.venv}
 STAMPS=$venv/.lmcache
 LOGS=$root/build/setup
 STEPS=5
+AZURITE=3.35.0
 case "${1:-}" in
   "") ;;
-  --tools-only) STEPS=4 ;; # all but lmcache itself
+  --tools-only) STEPS=5 ;; # what the tests use, but not lmcache itself
   --with-model) STEPS=6 ;;
   *) printf 'usage: %s [--tools-only | --with-model]\n' "$0" >&2 && exit 2 ;;
 esac
@@ -53,6 +54,16 @@ install_tests() {
   pip_install -r scripts/requirements-test.txt
 }
 
+# A server of Azure's blobs. Without it its tests are skipped, so a failure (no network) ends nothing.
+install_azurite() {
+  npm install --prefix build/azurite --no-audit --no-fund --no-save "azurite@$AZURITE" ||
+    echo "azurite is not installed: its tests are skipped"
+}
+
+azurite_installed() {
+  grep -qs "\"version\": \"$AZURITE\"" build/azurite/node_modules/azurite/package.json
+}
+
 # Editable: Python sources are used where they lie, the native part is built and copied beside them in the environment.
 install_lmcache() {
   export CMAKE_BUILD_PARALLEL_LEVEL="${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}"
@@ -66,7 +77,7 @@ lmcache_installed() {
 # 1. Debian packages
 python=$(choose_python)
 missing=""
-command -v dpkg-query >/dev/null && missing=$(missing_packages "$python")
+command -v dpkg-query >/dev/null && missing=$(missing_packages "$python" "${1:-}")
 if [ -z "$missing" ]; then
   step_ready "system packages"
 elif [ "$(id -u)" -eq 0 ]; then
@@ -102,7 +113,14 @@ for part in vllm tests; do
   stamp "$part" "$key"
 done
 
-[ "$STEPS" -gt 4 ] || exit 0
+if [ "${1:-}" = --tools-only ]; then
+  if azurite_installed; then
+    step_ready "azurite"
+  else
+    run_step "azurite" install_azurite
+  fi
+  exit 0
+fi
 
 # 5. lmcache itself
 build=$root/build/editable
