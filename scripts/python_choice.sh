@@ -37,6 +37,19 @@ fuzzer_package() {
   [ -z "$version" ] || apt-cache show "libclang-rt-$version-dev" 2>/dev/null | sed -n 's/^Package: //p' | head -1
 }
 
+# The package with libcurl.so.4, which newer distributions call libcurl4t64. Mooncake's client needs it, libibverbs1 and
+# libnuma1.
+curl_package() {
+  local name
+  for name in libcurl4t64 libcurl4; do
+    if dpkg-query -W -f='${Status}' "$name" 2>/dev/null | grep -q 'ok installed'; then
+      echo "$name"
+      return
+    fi
+  done
+  if [ -n "$(apt-cache show libcurl4t64 2>/dev/null)" ]; then echo libcurl4t64; else echo libcurl4; fi
+}
+
 # missing_packages PYTHON [--tools-only]: prints the Debian packages that are not installed yet.
 missing_packages() {
   local python=$1 wanted=(clang g++ git libbenchmark-dev libgtest-dev libibverbs1 libnuma1 libssl-dev liburing-dev make ninja-build redis-server) name
