@@ -15,6 +15,7 @@ from execute import ROOT, Command
 PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
 CORES = str(len(os.sched_getaffinity(0)))
+PARSER_PROGRAM = "net_resp_values"  # of tests/python/net
 TINY_MODELS = {"llama": "build/models/tiny-llama", "qwen2": "build/models/tiny-qwen2"}
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
@@ -56,6 +57,15 @@ def cpp(preset: str) -> list[Command]:
         tool("cmake", "--build", "--preset", preset, "-j", CORES),
         Command(ctest, SANITIZERS if preset != "dev" else {}),
         Command([PYTHON, "tests/runner/skip_reasons.py", f"build/{preset}"]),
+    ]
+
+
+def python() -> list[Command]:
+    """Build the program that one of the Python tests asks, then run them."""
+    return [
+        tool("cmake", "--preset", "dev"),
+        tool("cmake", "--build", "--preset", "dev", "-j", CORES, "--target", PARSER_PROGRAM),
+        pytest("tests/python"),
     ]
 
 
@@ -127,7 +137,7 @@ STAGES = [
         "lint", "layers, mirrored tests, names, formatters, types", lambda: [pytest("tests/lint")]
     ),
     Stage("cpp", "C++ tests", lambda: cpp("dev")),
-    Stage("python", "Python tests", lambda: [pytest("tests/python")], ("tests/python",)),
+    Stage("python", "Python tests", python, ("tests/python",)),
     Stage("asan", "C++ tests, address and undefined behaviour sanitizers", lambda: cpp("asan")),
     Stage("tsan", "C++ tests, thread sanitizer", lambda: cpp("tsan")),
     Stage("fuzz", "parsers of what lies on disk, on inputs made up by libFuzzer", fuzz),
