@@ -124,6 +124,7 @@ std::optional<LoadEstimate> FetchPlanner::choose(Plan& plan, Span const& span) c
   auto const all = estimate(plan, span);
   if (!all || all->worth_it()) return all;
   auto const remote = std::ranges::find_if(plan.wanted, &Wanted::remote);
+  if (remote != plan.wanted.end()) remote_->doubt_speed();
   auto const kept = static_cast<std::size_t>(remote - plan.wanted.begin());
   plan.wanted.resize(kept - (kept < plan.wanted.size() ? plan.wanted[kept].place.lane : 0));
   plan.prefix_tokens =
