@@ -103,6 +103,12 @@ class _Commands:
         found = self._engine.retrieve(tokens, out)
         return [found, is_kv_of(out, tokens[:found]) and is_untouched(out, found)]
 
+    def flush(self) -> None:
+        self._engine.flush()
+
+    def clear(self) -> int:
+        return self._engine.clear()
+
     def pin(self, tokens: list[int]) -> int:
         return self._engine.pin(tokens)
 

@@ -44,8 +44,14 @@ def connected(engine: Any) -> bool:
 class RedisServer:
     """On a free port of loopback and on a socket; nothing of it is on disk for long."""
 
-    def __init__(self, *, password: str = "", options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *, password: str = "", options: tuple[str, ...] = (), config: str = ""
+    ) -> None:
+        """Start it; `config` is what a file says that goes before the options."""
         self._folder = Path(tempfile.mkdtemp(prefix="lmcache-redis-"))
+        self._config = [str(self._folder / "redis.conf")] if config else []
+        for path in self._config:
+            Path(path).write_text(config)
         self._password = password
         self._options = options
         self.port = 0
@@ -75,7 +81,8 @@ class RedisServer:
             where = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
             self.process = subprocess.Popen(
                 [
-                    *("redis-server", *where, "--unixsocket", str(self.socket_path)),
+                    *("redis-server", *self._config, *where),
+                    *("--unixsocket", str(self.socket_path)),
                     *("--save", "", "--appendonly", "no"),
                     *(("--requirepass", self._password) if self._password else ()),
                     *self._options,
