@@ -31,6 +31,12 @@ def not_usable() -> str:
     return "" if tried.returncode == 0 else f"mooncake: {tried.stderr.strip().splitlines()[-1]}"
 
 
+def stop(process: subprocess.Popen[Any]) -> None:
+    """Stop all threads of a process; sending the signal alone lets some go on for a while."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
 class MooncakeMaster:
     """On free ports of loopback; keeps nothing when it is killed."""
 
@@ -76,11 +82,13 @@ class MooncakeMaster:
 
     def pause(self) -> None:
         """Stop it: it takes connections still, and answers nothing."""
-        self._signal(signal.SIGSTOP)
+        assert self.process is not None
+        stop(self.process)
 
     def resume(self) -> None:
         """Let it go on."""
-        self._signal(signal.SIGCONT)
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill it, also when it is stopped."""
@@ -92,10 +100,6 @@ class MooncakeMaster:
         """Kill it and remove its folder."""
         self.kill()
         self._folder.cleanup()
-
-    def _signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
 
     def _listens(self, port: int) -> bool:
         assert self.process is not None
@@ -141,7 +145,7 @@ class MooncakePeer:
 
     def pause(self) -> None:
         """Stop it by a signal."""
-        self._process.send_signal(signal.SIGSTOP)
+        stop(self._process)
 
     def resume(self) -> None:
         """Let it go on."""
