@@ -213,7 +213,7 @@ def test_a_value_that_changes_between_ranges_is_a_miss(remote, monkeypatch):
     original = remote._read_range
 
     def late(*arguments):
-        obstore.put(remote._store, remote._name(KEY), b"b" * (20 * MIB))
+        obstore.put(remote._store, remote._name(KEY), b"b" * (20 * MIB), use_multipart=False)
         original(*arguments)
 
     monkeypatch.setattr(remote, "_read_range", late)
@@ -251,6 +251,7 @@ def test_a_wrong_secret_is_refused_and_not_shown(store):
         with pytest.raises(UnavailableError, match=r"access denied.*403") as caught:
             call()
         assert caught.value.__context__ is None
+        assert caught.value.__cause__ is None
         for text in (str(caught.value), repr(caught.value), repr(remote)):
             assert wrong not in text
             assert AZURE_ACCOUNT not in text
