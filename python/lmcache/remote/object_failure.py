@@ -32,7 +32,7 @@ _CAUSES = (
     ("URL scheme is not allowed", "http:// needs allow_http=true"),
     ("kind: Timeout", "it does not answer in time"),
     ("TimedOut", "it does not answer in time"),
-    ("invalid peer certificate", "its certificate is not trusted"),
+    ("InvalidCertificate", "its certificate is not trusted"),
     ("dns error", "its name is unknown"),
     ("ConnectionRefused", "connection refused"),
     ("ConnectionReset", "connection lost"),
