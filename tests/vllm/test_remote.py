@@ -3,26 +3,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-import shutil
 import signal
-import socket
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from redis_cluster import RedisCluster
+from redis_server import INSTALLED, NOT_INSTALLED, RedisServer, until
 
 CHUNK = 64
 TOKENS = 8
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("redis-server") is None, reason="redis-server is not installed"
-)
+pytestmark = pytest.mark.skipif(not INSTALLED, reason=NOT_INSTALLED)
 
 
 def prompt(seed: int, size: int) -> list[int]:
@@ -33,44 +28,11 @@ def prompt(seed: int, size: int) -> list[int]:
 PROMPTS = [prompt(70 + i, 400 + 37 * i) for i in range(6)]
 
 
-class Server:
-    """A redis-server on a free port of loopback."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self._folder = folder
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--save", "", "--dir", str(self._folder)],
-            stdout=subprocess.DEVNULL,
-        )
-        wait_for(self.listens)
-
-    def listens(self) -> bool:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return True
-        return False
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    running = Server(tmp_path)
+def server() -> Iterator[RedisServer]:
+    running = RedisServer()
     yield running
-    running.stop()
+    running.remove()
 
 
 def start(open_llm: Any, url: str, **settings: Any) -> Any:
@@ -83,7 +45,7 @@ def start(open_llm: Any, url: str, **settings: Any) -> Any:
         **settings,
     }
     llm = open_llm(block_size=32, enable_lmcache=True, lmcache_config=config)
-    wait_for(lambda: remote_state(llm) != "")
+    until(lambda: remote_state(llm) != "")
     return llm
 
 
@@ -94,13 +56,6 @@ def total(llm: Any) -> dict[str, int]:
 def remote_state(llm: Any) -> str:
     processes = llm.worker._attachment.engine.status()["processes"]
     return max(str(process["remote_state"]) for process in processes)
-
-
-def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +81,12 @@ def fill(llm: Any, reference: Any) -> None:
 @pytest.mark.parametrize("serde", ["msgpack", "naive"])
 def test_a_second_instance_is_warm_from_its_first_request(open_llm, reference, server, serde):
     llm = start(open_llm, server.url, remote_serde=serde)
-    wait_for(lambda: remote_state(llm) == "connected")
+    until(lambda: remote_state(llm) == "connected")
     fill(llm, reference)
     first = total(llm)
     assert first["remote_written_chunks"] == first["stored_chunks"]
     llm = start(open_llm, server.url, remote_serde=serde)
-    wait_for(lambda: remote_state(llm) == "connected")
+    until(lambda: remote_state(llm) == "connected")
     for asked in PROMPTS:
         assert same(llm, reference, asked) >= len(asked) - CHUNK
     llm.settle()
@@ -144,25 +99,45 @@ def test_a_second_instance_is_warm_from_its_first_request(open_llm, reference, s
 
 def test_a_server_that_stops_and_comes_back_costs_nobody_an_answer(open_llm, reference, server):
     llm = start(open_llm, server.url)
-    wait_for(lambda: remote_state(llm) == "connected")
+    until(lambda: remote_state(llm) == "connected")
     fill(llm, reference)
     llm = start(open_llm, server.url)
-    wait_for(lambda: remote_state(llm) == "connected")
+    until(lambda: remote_state(llm) == "connected")
     assert same(llm, reference, PROMPTS[0]) >= len(PROMPTS[0]) - CHUNK
     server.process.send_signal(signal.SIGSTOP)
     for asked in PROMPTS[1:3]:
         same(llm, reference, asked)
-    wait_for(lambda: remote_state(llm) == "unavailable")
+    until(lambda: remote_state(llm) == "unavailable")
     server.stop()
     same(llm, reference, PROMPTS[3])
     server.start()
-    wait_for(lambda: remote_state(llm) == "connected")
+    until(lambda: remote_state(llm) == "connected")
     for asked in PROMPTS:
         same(llm, reference, asked)
     llm.settle()
     now = llm.worker._attachment.engine.status()
     assert now["total"]["load_failures_gone"] == 0
     assert now["leased"] == now["writing"] == 0
+
+
+def test_a_node_of_a_cluster_that_dies_costs_nobody_an_answer(open_llm, reference):
+    with RedisCluster() as cluster:
+        llm = start(open_llm, cluster.url)
+        until(lambda: remote_state(llm) == "connected")
+        fill(llm, reference)
+        assert all(cluster.chunks(node) for node in range(3))
+        llm = start(open_llm, cluster.url, remote_lookup_kept_ms=10)
+        until(lambda: remote_state(llm) == "connected")
+        assert same(llm, reference, PROMPTS[0]) >= len(PROMPTS[0]) - CHUNK
+        cluster.servers[2].stop()
+        cached = sum(same(llm, reference, asked) for asked in PROMPTS[1:])
+        # A prompt is used up to its first chunk that was there.
+        assert cached < sum(len(asked) - CHUNK for asked in PROMPTS[1:])
+        assert cached > 0
+        llm.settle()
+        now = llm.worker._attachment.engine.status()
+        assert now["total"]["remote_corrupt_chunks"] == 0
+        assert now["leased"] == now["writing"] == 0
 
 
 @pytest.mark.parametrize("state", ["dead", "hanging"])

@@ -227,7 +227,7 @@ TEST_P(RedisTransport, NoFlippedBitIsTaken) {
   std::vector<std::size_t> bits(8 * head);
   for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = i;
   std::mt19937_64 random{7};
-  for (int i = 0; i < 2000; ++i) bits.push_back(8 * head + random() % (8 * (good.size() - head)));
+  for (int i = 0; i < 10'000; ++i) bits.push_back(8 * head + random() % (8 * (good.size() - head)));
   for (auto const slot_bytes : {kSlot, kLargeSlot}) {
     auto slot = make_slot(1, slot_bytes);
     auto const fresh = slot_header(numbered_key(1), usual_geometry());
