@@ -193,7 +193,7 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log,
                    "going on without the disk tier: " + opened.error().message());
     }
   }
-  if (!options.remote_url.empty()) {
+  if (!options.remote_url.empty() || options.remote_calls) {
     LMC_TRY_ASSIGN(lower.remote, RemoteSide::open(options, *tier, clock, log));
   }
   std::unique_ptr<Engine> engine{new Engine{std::move(options)}};
@@ -288,6 +288,11 @@ std::uint32_t Engine::reach(NamespaceHandle const& space, KeyChain const& chain,
        .computed_tokens = 0,
        .limit_tokens = limit_tokens,
        .prefill_ps_per_token = options_.always_fetch ? 0 : state_->prefill(known)});
+}
+
+std::shared_ptr<LentMemory> Engine::lend_memory() {
+  if (!options_.remote_calls) return nullptr;
+  return options_.remote_calls->lend(state_->tier->segment().all_payload());
 }
 
 bool Engine::has_lower_tier() const noexcept { return state_->has_lower(); }

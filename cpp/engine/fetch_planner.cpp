@@ -14,6 +14,8 @@ namespace {
 
 // The tier's own deadline is shorter, unless somebody wants to wait for a very slow server.
 constexpr std::chrono::seconds kLongestAsk{2};
+// What a tier takes to answer after its deadline.
+constexpr std::chrono::milliseconds kGrace{50};
 
 // The key of a piece of a prompt: a whole chunk, or the tail that this very prompt leaves.
 std::optional<ChunkKey> piece_key(KeyChain const& chain, std::uint32_t chunk) {
@@ -111,6 +113,8 @@ std::optional<LoadEstimate> FetchPlanner::estimate(Plan const& plan, Span const&
   }
   if (remote_ != nullptr) {
     add(remote_bytes, remote_->queued_read_bytes(), remote_->read_bytes_per_s());
+    std::chrono::nanoseconds const longest = remote_->longest_read() + kGrace;
+    if (remote_bytes != 0) out.longest_ns = static_cast<std::uint64_t>(longest.count());
   }
   if (measured) {
     out.bytes_per_s = static_cast<std::uint64_t>(

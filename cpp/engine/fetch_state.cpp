@@ -38,6 +38,10 @@ bool FetchState::still_wanted() {
 void FetchState::plan(LoadEstimate estimate, std::uint32_t prefix_tokens, OnSlow on_slow) {
   std::lock_guard const lock{mutex_};
   estimate_ = estimate;
+  // The reads begin only now.
+  if (estimate_.longest_ns != 0) {
+    estimate_.longest_ns += static_cast<std::uint64_t>(clock_.monotonic_ns() - started_ns_);
+  }
   prefix_tokens_ = prefix_tokens;
   on_slow_ = std::move(on_slow);
 }

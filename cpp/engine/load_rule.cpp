@@ -15,6 +15,7 @@ constexpr std::uint64_t kLongestWaitNs = 10'000'000'000;
 
 bool LoadEstimate::keeps_pace(std::uint64_t elapsed_ns,
                               std::uint64_t arrived_bytes) const noexcept {
+  if (longest_ns != 0 && elapsed_ns >= longest_ns) return false;
   std::uint64_t const compute = compute_ns();
   if (compute == 0) return elapsed_ns < kLongestWaitNs;
   std::uint64_t const patience = std::max(kLeastWaitNs, compute / kShareForFindingOut);

@@ -4,9 +4,30 @@
 #include <algorithm>
 #include <utility>
 
+#include <lmcache/tier/remote/queue_transport.hpp>
 #include <lmcache/tier/remote/redis_transport.hpp>
 
 namespace lmcache {
+namespace {
+
+struct Link {
+  std::string name;  // for messages
+  TransportFactory connect;
+};
+
+Result<Link> link_of(EngineOptions const& options) {
+  if (options.remote_calls) {
+    return Link{options.remote_calls->name(), queue_transport(options.remote_calls)};
+  }
+  LMC_TRY_ASSIGN(auto url, parse_redis_url(options.remote_url));
+  if (url.user.empty()) url.user = options.remote_user;
+  if (url.password.empty()) url.password = options.remote_password;
+  LMC_TRY_ASSIGN(auto const serde, parse_remote_serde(options.remote_serde));
+  auto name = url.text();
+  return Link{std::move(name), redis_transport(std::move(url), serde)};
+}
+
+}  // namespace
 
 RemoteSide::RemoteSide(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes)
     : dram_{dram},
@@ -27,24 +48,22 @@ RemoteSide::RemoteSide(DramTier& dram, Clock const& clock, std::uint64_t budget_
 
 Result<std::unique_ptr<RemoteSide>> RemoteSide::open(EngineOptions const& options, DramTier& dram,
                                                      Clock const& clock, LogHook const& log) {
-  LMC_TRY_ASSIGN(auto url, parse_redis_url(options.remote_url));
-  if (url.user.empty()) url.user = options.remote_user;
-  if (url.password.empty()) url.password = options.remote_password;
-  LMC_TRY_ASSIGN(auto const serde, parse_remote_serde(options.remote_serde));
+  LMC_TRY_ASSIGN(auto link, link_of(options));
   // Chunks on their way cannot be evicted: most of the memory stays free to use.
   std::uint64_t const budget =
       std::min(options.write_behind_bytes, dram.segment().capacity_bytes() / 4);
   std::unique_ptr<RemoteSide> side{new RemoteSide{dram, clock, budget}};
+  side->calls_ = options.remote_calls;
   LMC_TRY_ASSIGN(
       side->remote_,
       RemoteTier::open(
-          {.name = url.text(),
+          {.name = std::move(link.name),
            .connections = options.remote_connections,
            .ttl_seconds = options.ttl_seconds,
            .lookup_deadline = std::chrono::milliseconds{options.remote_lookup_timeout_ms},
            .transfer_deadline = std::chrono::milliseconds{options.remote_timeout_ms},
            .presence_kept = std::chrono::milliseconds{options.remote_lookup_kept_ms}},
-          redis_transport(url, serde), clock, log));
+          std::move(link.connect), clock, log));
   return side;
 }
 
@@ -52,6 +71,11 @@ RemoteSide::~RemoteSide() {
   constexpr std::chrono::seconds kLastWrites{2};
   if (remote_ && remote_->usable()) (void)remote_->drain(kLastWrites);
   remote_.reset();
+  if (!calls_) return;
+  // Its client lets go of our memory before that goes. One that does not may go on using it.
+  constexpr std::chrono::seconds kClientCloses{5};
+  calls_->close();
+  if (!calls_->wait_for_memory(kClientCloses)) dram_.segment().keep_mapped();
 }
 
 void RemoteSide::keep_house() {

@@ -9,6 +9,7 @@
 
 #include <lmcache/base/clock.hpp>
 #include <lmcache/index/chunk_record.hpp>
+#include <lmcache/tier/remote/queue_transport.hpp>
 #include <lmcache/tier/remote/redis_transport.hpp>
 #include <lmcache/tier/remote/remote_tier.hpp>
 
@@ -30,6 +31,21 @@ void put_header(std::byte* slot, ChunkKey const& key, std::uint64_t payload_byte
   std::memcpy(slot, &header, sizeof header);
 }
 
+struct Link {
+  std::string name;
+  TransportFactory connect;
+};
+
+Result<Link> link_of(RemoteStoreOptions const& options) {
+  if (options.calls) return Link{options.calls->name(), queue_transport(options.calls)};
+  LMC_TRY_ASSIGN(auto url, parse_redis_url(options.url));
+  if (url.user.empty()) url.user = options.user;
+  if (url.password.empty()) url.password = options.password;
+  LMC_TRY_ASSIGN(auto const serde, parse_remote_serde(options.serde));
+  auto name = url.text();
+  return Link{std::move(name), redis_transport(std::move(url), serde)};
+}
+
 }  // namespace
 
 RemoteStore::RemoteStore(RemoteStoreOptions options, std::string name,
@@ -39,32 +55,33 @@ RemoteStore::RemoteStore(RemoteStoreOptions options, std::string name,
       name_{std::move(name)},
       transport_{std::move(transport)},
       tier_{std::move(tier)} {}
-RemoteStore::~RemoteStore() = default;
+RemoteStore::~RemoteStore() {
+  tier_.reset();
+  transport_.reset();
+  if (options_.calls) options_.calls->close();
+}
 
 Result<std::unique_ptr<RemoteStore>> RemoteStore::open(RemoteStoreOptions options, LogHook log) {
-  LMC_TRY_ASSIGN(auto url, parse_redis_url(options.url));
-  if (url.user.empty()) url.user = options.user;
-  if (url.password.empty()) url.password = options.password;
-  LMC_TRY_ASSIGN(auto const serde, parse_remote_serde(options.serde));
-  auto const connect = redis_transport(url, serde);
+  LMC_TRY_ASSIGN(auto const link, link_of(options));
   auto const deadline = after(options.timeout_ms);
   // First one of our own, which says why when it fails.
-  LMC_TRY_ASSIGN(auto transport, connect(deadline));
+  LMC_TRY_ASSIGN(auto transport, link.connect(deadline));
+  LMC_TRY(transport->ping(deadline));
   std::chrono::milliseconds const timeout{options.timeout_ms};
-  LMC_TRY_ASSIGN(auto tier, RemoteTier::open({.name = url.text(),
+  LMC_TRY_ASSIGN(auto tier, RemoteTier::open({.name = link.name,
                                               .connections = options.connections,
                                               .overwrites = options.overwrites,
                                               .lookup_deadline = timeout / 5,  // connects in 5
                                               .transfer_deadline = timeout},
-                                             connect, kClock, std::move(log)));
+                                             link.connect, kClock, std::move(log)));
   while (!tier->usable()) {
     if (std::chrono::steady_clock::now() > deadline) {
-      return Error{ErrorCode::kTimeout, url.text() + ": " + tier->status().last_error};
+      return Error{ErrorCode::kTimeout, link.name + ": " + tier->status().last_error};
     }
     std::this_thread::sleep_for(std::chrono::milliseconds{1});
   }
   return std::unique_ptr<RemoteStore>{
-      new RemoteStore{std::move(options), url.text(), std::move(transport), std::move(tier)}};
+      new RemoteStore{std::move(options), link.name, std::move(transport), std::move(tier)}};
 }
 
 Result<std::uint64_t> RemoteStore::ping() {

@@ -96,7 +96,7 @@ bool consistent(SegmentHeader const& header, std::uint64_t file_bytes) {
 }  // namespace
 
 Segment::~Segment() {
-  if (header_ != nullptr) ::munmap(header_, mapped_bytes_);
+  if (header_ != nullptr && !stays_mapped_) ::munmap(header_, mapped_bytes_);
 }
 
 Result<void> Segment::map(std::uint64_t file_bytes) {

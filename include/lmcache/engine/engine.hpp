@@ -36,6 +36,7 @@
 namespace lmcache {
 
 class DramTier;
+class LentMemory;
 struct DramNamespace;
 struct LeasedPrefix;
 
@@ -148,6 +149,9 @@ class Engine {
                                     std::uint32_t hit_tokens, std::uint32_t limit_tokens);
   // A disk or a remote: fetch() may have something to bring.
   [[nodiscard]] bool has_lower_tier() const noexcept;
+  // For whoever serves `remote_calls`: the memory that all slots lie in, for as long as it is held,
+  // which should not be longer than the calls are open. Null without `remote_calls`.
+  [[nodiscard]] std::shared_ptr<LentMemory> lend_memory();
   // Waits until all that was stored is in the tiers below, as far as it goes there. False at the
   // deadline.
   [[nodiscard]] bool drain(std::chrono::milliseconds timeout);

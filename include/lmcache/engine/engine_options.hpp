@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 namespace lmcache {
+
+class TransportQueue;
 
 struct EngineOptions {
   // "private": memory of this process alone. Otherwise a name (file lmcache-<uid>-<name> in
@@ -44,6 +47,9 @@ struct EngineOptions {
   std::uint32_t remote_lookup_timeout_ms = 200;
   std::uint32_t remote_timeout_ms = 10'000;     // of one transfer
   std::uint32_t remote_lookup_kept_ms = 5'000;  // answers are believed so long
+  // Instead of a URL, user, password and serde: other threads serve the remote tier through this
+  // (tier/remote/transport_queue.hpp), which the engine closes. Of one engine only.
+  std::shared_ptr<TransportQueue> remote_calls{};
 
   // Fetch whatever is there, also where computing it would be faster.
   bool always_fetch = false;

@@ -15,6 +15,7 @@ struct LoadEstimate {
   std::uint32_t tokens = 0;  // that need not be computed then
   std::uint64_t prefill_ps_per_token = 0;
   std::uint64_t largest_bytes = 0;  // of a single chunk: nothing arrives before it can
+  std::uint64_t longest_ns = 0;     // is waited at most, whatever else is known; 0 = no such limit
 
   [[nodiscard]] std::uint64_t load_ns() const noexcept {
     return bytes_per_s == 0 ? 0 : ns_for(load_bytes + queued_bytes);

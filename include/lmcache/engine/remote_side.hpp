@@ -12,6 +12,7 @@
 #include <lmcache/engine/write_behind.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
 #include <lmcache/tier/remote/remote_tier.hpp>
+#include <lmcache/tier/remote/transport_queue.hpp>
 
 namespace lmcache {
 
@@ -22,7 +23,8 @@ class RemoteSide {
   [[nodiscard]] static Result<std::unique_ptr<RemoteSide>> open(EngineOptions const& options,
                                                                 DramTier& dram, Clock const& clock,
                                                                 LogHook const& log);
-  // Sends what was handed over, for 2 s at most.
+  // Sends what was handed over, for 2 s at most; waits for calls that other threads are in with
+  // memory of ours, and 5 s at most until they gave back what was lent.
   ~RemoteSide();
   RemoteSide(RemoteSide&&) = delete;
 
@@ -38,6 +40,7 @@ class RemoteSide {
 
   DramTier& dram_;
   WriteBehind writes_;
+  std::shared_ptr<TransportQueue> calls_;
   std::unique_ptr<RemoteTier> remote_;  // goes before what its callbacks use
 };
 

@@ -16,6 +16,7 @@ namespace lmcache {
 
 class RemoteTier;
 class Transport;
+class TransportQueue;
 
 struct RemoteStoreOptions {
   std::string url;
@@ -25,6 +26,8 @@ struct RemoteStoreOptions {
   std::uint32_t connections = 4;
   bool overwrites = false;            // write() writes what is there already, too
   std::uint32_t timeout_ms = 10'000;  // of connecting, and of any call
+  // Instead of what says where it is, as in EngineOptions.
+  std::shared_ptr<TransportQueue> calls{};
 };
 
 // A batch of chunks in one piece of memory, a slot each.
@@ -46,12 +49,15 @@ struct RemoteStoreUse {
 // One thread at a time. All calls block, until the timeout at most.
 class RemoteStore {
  public:
-  // Errors: kInvalidArgument (URL, serde, refused password), kUnavailable, kTimeout.
+  // Errors: kInvalidArgument (URL, serde, refused password), kUnavailable (also: the client's error
+  // message), kTimeout.
   [[nodiscard]] static Result<std::unique_ptr<RemoteStore>> open(RemoteStoreOptions options,
                                                                  LogHook log);
   ~RemoteStore();
   RemoteStore(RemoteStore&&) = delete;
 
+  // For messages: the URL without its password.
+  [[nodiscard]] std::string const& name() const noexcept { return name_; }
   // Nanoseconds of a round trip.
   [[nodiscard]] Result<std::uint64_t> ping();
   [[nodiscard]] Result<RemoteStoreUse> stat();

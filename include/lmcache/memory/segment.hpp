@@ -66,6 +66,10 @@ class Segment {
     return payload_ + offset;
   }
   [[nodiscard]] std::uint64_t capacity_bytes() const noexcept;
+  // All slots there are or will be: one range of addresses, of which memory backs what is in use.
+  [[nodiscard]] std::span<std::byte> all_payload() const noexcept {
+    return {payload_, header_->file_bytes - header_->payload_offset};
+  }
 
   // Backs [offset, offset + size) of a region with memory. Errors: kOutOfMemory.
   [[nodiscard]] Result<void> reserve_region(Region id, std::uint64_t offset,
@@ -86,6 +90,9 @@ class Segment {
   // Takes the name away; processes that map it go on. Does nothing when the name is another file's
   // by now.
   void unlink() noexcept;
+  // Leaves the memory mapped when this goes: somebody has addresses into it and does not give them
+  // back. Lost until the process ends.
+  void keep_mapped() noexcept { stays_mapped_ = true; }
 
  private:
   Segment() = default;
@@ -100,6 +107,7 @@ class Segment {
   std::byte* payload_{nullptr};
   std::uint64_t mapped_bytes_{0};
   bool created_{false};
+  bool stays_mapped_{false};
 };
 
 }  // namespace lmcache

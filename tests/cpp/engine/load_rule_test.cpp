@@ -76,5 +76,13 @@ TEST(LoadRule, WaitsTenSecondsAtMostWhereNobodyKnows) {
   EXPECT_FALSE(it.keeps_pace(10'001 * kMs, 99'000'000));
 }
 
+TEST(LoadRule, NobodyWaitsForLongerThanATierMayTake) {
+  LoadEstimate it{.load_bytes = 1000, .tokens = 100};
+  EXPECT_TRUE(it.keeps_pace(5'000 * kMs, 0)) << "nothing is known";
+  it.longest_ns = 200 * kMs;
+  EXPECT_TRUE(it.keeps_pace(199 * kMs, 0));
+  EXPECT_FALSE(it.keeps_pace(200 * kMs, 999));
+}
+
 }  // namespace
 }  // namespace lmcache::test

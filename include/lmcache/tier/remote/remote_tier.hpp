@@ -79,6 +79,11 @@ class RemoteTier {
 
   [[nodiscard]] RemoteStatus status() const;
   [[nodiscard]] std::uint64_t read_bytes_per_s() const noexcept;
+  // Of a read, until it is answered. Only a transport that cannot let go of a slot takes longer
+  // (transport_queue.hpp); nobody needs to wait for that.
+  [[nodiscard]] std::chrono::milliseconds longest_read() const noexcept {
+    return options_.transfer_deadline;
+  }
   [[nodiscard]] std::uint64_t queued_read_bytes() const { return reads_.open_bytes(); }
   // Reads that were given up had brought so much in that time.
   void report_slow(std::uint64_t arrived_bytes, std::uint64_t elapsed_ns);
