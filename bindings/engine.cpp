@@ -15,6 +15,7 @@
 #include "errors.hpp"
 #include "module.hpp"
 #include "namespace_request.hpp"
+#include "remote_calls.hpp"
 #include "status_dict.hpp"
 #include "without_gil.hpp"
 
@@ -42,6 +43,19 @@ std::vector<ChunkRef> unpacked(Refs const& refs) {
 
 std::chrono::milliseconds milliseconds(std::int64_t timeout_ms) {
   return std::chrono::milliseconds{std::clamp<std::int64_t>(timeout_ms, 0, 86'400'000)};
+}
+
+// The last to let go of it may be a call that was under way when it was closed. Its threads may be
+// waiting for those that serve its remote store, and they for the GIL.
+std::shared_ptr<Engine> shared(std::unique_ptr<Engine> engine) {
+  return {engine.release(), [](Engine* going) {
+            if (PyGILState_Check() == 0) {
+              delete going;
+              return;
+            }
+            py::gil_scoped_release const release;
+            delete going;
+          }};
 }
 
 }  // namespace
@@ -87,7 +101,8 @@ void bind_engine(py::module_& module) {
                        std::string remote_user, std::string remote_password,
                        std::string remote_serde, std::uint32_t remote_connections,
                        std::uint32_t remote_lookup_timeout_ms, std::uint32_t remote_timeout_ms,
-                       std::uint32_t remote_lookup_kept_ms) {
+                       std::uint32_t remote_lookup_kept_ms,
+                       std::optional<std::shared_ptr<TransportQueue>> remote_calls) {
              return EngineOptions{.segment = std::move(segment),
                                   .directory = std::move(directory),
                                   .capacity_bytes = capacity_bytes,
@@ -113,6 +128,7 @@ void bind_engine(py::module_& module) {
                                   .remote_lookup_timeout_ms = remote_lookup_timeout_ms,
                                   .remote_timeout_ms = remote_timeout_ms,
                                   .remote_lookup_kept_ms = remote_lookup_kept_ms,
+                                  .remote_calls = remote_calls.value_or(nullptr),
                                   .always_fetch = always_fetch,
                                   .disk_memory_folder = std::move(disk_memory_folder)};
            }),
@@ -126,7 +142,7 @@ void bind_engine(py::module_& module) {
            "always_fetch"_a = false, "remote_url"_a = "", "remote_user"_a = "",
            "remote_password"_a = "", "remote_serde"_a = "msgpack", "remote_connections"_a = 4,
            "remote_lookup_timeout_ms"_a = 200, "remote_timeout_ms"_a = 10'000,
-           "remote_lookup_kept_ms"_a = 5'000);
+           "remote_lookup_kept_ms"_a = 5'000, "remote_calls"_a = py::none());
 
   py::class_<NamespaceHandle>(module, "Namespace", "A namespace that an engine has open.")
       .def_readonly("id", &NamespaceHandle::id)
@@ -174,7 +190,7 @@ void bind_engine(py::module_& module) {
         auto const lines = std::make_shared<LogQueue>(std::move(log));
         auto opened = without_gil([&] { return Engine::open(std::move(options), lines->hook()); });
         lines->drain();
-        return std::make_shared<EngineHolder>(std::shared_ptr{unwrap(std::move(opened))}, lines);
+        return std::make_shared<EngineHolder>(shared(unwrap(std::move(opened))), lines);
       },
       "options"_a, "log"_a, "log(level, text): the numbers of the module logging.");
   engine.def("close", &EngineHolder::close);
@@ -244,6 +260,10 @@ void bind_engine(py::module_& module) {
       },
       "namespace"_a, "prompt"_a, "hit_tokens"_a, "limit_tokens"_a = -1,
       "How far a prefix reaches with what a fetch would bring.");
+  engine.def(
+      "lend_memory", [](EngineHolder& self) { return lent_memory(self.get()->lend_memory()); },
+      "The memory that all slots lie in, for whoever serves `remote_calls`; None without them.\n"
+      "Let go of it before they are closed: `close()` waits 5 s for that.");
   engine.def_property_readonly(
       "has_lower_tier", [](EngineHolder const& self) { return self.get()->has_lower_tier(); });
   engine.def(

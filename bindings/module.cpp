@@ -8,6 +8,7 @@ PYBIND11_MODULE(_native, module) {
   module.attr("__version__") = lmcache::version();
   lmcache::bindings::bind_geometry(module);
   lmcache::bindings::bind_prompt(module);
+  lmcache::bindings::bind_remote_calls(module);
   lmcache::bindings::bind_engine(module);
   lmcache::bindings::bind_segments(module);
   lmcache::bindings::bind_disk(module);

@@ -11,6 +11,7 @@ void bind_geometry(pybind11::module_& module);
 void bind_prompt(pybind11::module_& module);
 void bind_engine(pybind11::module_& module);
 void bind_disk(pybind11::module_& module);
+void bind_remote_calls(pybind11::module_& module);
 void bind_remote(pybind11::module_& module);
 void bind_segments(pybind11::module_& module);
 

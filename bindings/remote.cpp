@@ -4,11 +4,12 @@
 
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <lmcache/engine/remote_store.hpp>
-#include <lmcache/net/redis_url.hpp>
+#include <lmcache/tier/remote/transport_queue.hpp>
 
 #include "errors.hpp"
 #include "keys.hpp"
@@ -38,16 +39,15 @@ RemoteSlots slots_in(py::buffer_info const& info, std::size_t count, std::uint64
 }  // namespace
 
 void bind_remote(py::module_& module) {
-  module.def(
-      "check_remote_url",
-      [](std::string const& url) { return unwrap(parse_redis_url(url)).text(); }, "url"_a,
-      "The address without its password. Raises InvalidArgumentError.");
-  py::class_<RemoteStore>(module, "RemoteStore", "A remote store without an engine.")
+  // Its destructor waits for threads, which may be waiting for the GIL.
+  py::class_<RemoteStore>(module, "RemoteStore", "A remote store without an engine.",
+                          py::release_gil_before_calling_cpp_dtor())
       .def_static(
           "open",
           [](std::string url, py::typing::Callable<void(int, std::string)> log, std::string serde,
              std::uint32_t connections, std::uint32_t timeout_ms, std::string user,
-             std::string password, bool overwrites) {
+             std::string password, bool overwrites,
+             std::optional<std::shared_ptr<TransportQueue>> calls) {
             auto const lines = std::make_shared<LogQueue>(std::move(log));
             auto opened = without_gil([&] {
               return RemoteStore::open({.url = std::move(url),
@@ -56,14 +56,18 @@ void bind_remote(py::module_& module) {
                                         .serde = std::move(serde),
                                         .connections = connections,
                                         .overwrites = overwrites,
-                                        .timeout_ms = timeout_ms},
+                                        .timeout_ms = timeout_ms,
+                                        .calls = calls.value_or(nullptr)},
                                        lines->hook());
             });
             lines->drain();
             return unwrap(std::move(opened));
           },
           "url"_a, "log"_a, py::kw_only(), "serde"_a = "msgpack", "connections"_a = 4,
-          "timeout_ms"_a = 10'000, "user"_a = "", "password"_a = "", "overwrites"_a = false)
+          "timeout_ms"_a = 10'000, "user"_a = "", "password"_a = "", "overwrites"_a = false,
+          "calls"_a = py::none(),
+          "calls: instead of `url`, `serde`, `user` and `password`; closed with the store.")
+      .def_property_readonly("name", &RemoteStore::name, "The URL without its password.")
       .def(
           "ping",
           [](RemoteStore& self) { return unwrap(without_gil([&] { return self.ping(); })); },

@@ -22,8 +22,9 @@ __all__: list[str] = [
     "Namespace",
     "NamespaceSpec",
     "Prompt",
+    "RemoteCall",
+    "RemoteCalls",
     "RemoteStore",
-    "check_remote_url",
     "clear_segment",
     "inspect_segment",
     "list_disk_directories",
@@ -117,6 +118,70 @@ class Prompt:
     @property
     def token_count(self) -> int: ...
 
+class _CallBuffer:
+    pass
+
+class _LentBuffer:
+    pass
+
+class RemoteCall:
+    """
+    A call to carry out; delivered when it was answered and no view of its buffers is left.
+    One that goes without an answer has failed.
+    """
+    def answer(self, numbers: collections.abc.Sequence[int]) -> None:
+        """
+        Bytes per key of exists and get_into, 0 or 1 per key of put, one number of remove and
+        clear, none of ping.
+        """
+    def answer_describe(
+        self, *, server: str, role: str, used_bytes: int, limit_bytes: int, chunks: int
+    ) -> None: ...
+    def buffers(self) -> list[list[memoryview]]:
+        """
+        New views, per key: one to be written of get_into; two of put, one after the other.
+        """
+    def fail(self, text: str) -> None:
+        """
+        One line that says why.
+        """
+    @property
+    def delivered(self) -> bool: ...
+    @property
+    def keys(self) -> list[str]:
+        """
+        64 hexadecimal digits each.
+        """
+    @property
+    def op(self) -> str:
+        """
+        exists, get_into, put, remove, clear, describe or ping.
+        """
+    @property
+    def ttl_seconds(self) -> int: ...
+
+class RemoteCalls:
+    """
+    Calls of one engine, or one RemoteStore, to its remote store.
+    """
+    def __init__(self, name: str) -> None:
+        """
+        name: for messages, without a password.
+        """
+    def close(self) -> None: ...
+    def lend_headers(self) -> memoryview:
+        """
+        The memory that the first buffer of every put lies in.
+        """
+    def take(self) -> RemoteCall | None:
+        """
+        The next call; blocks. None: closed.
+        """
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def name(self) -> str: ...
+
 class EngineOptions:
     """
     See lmcache/engine/engine_options.hpp.
@@ -151,6 +216,7 @@ class EngineOptions:
         remote_lookup_timeout_ms: int = 200,
         remote_timeout_ms: int = 10000,
         remote_lookup_kept_ms: int = 5000,
+        remote_calls: RemoteCalls | None = None,
     ) -> None: ...
 
 class Namespace:
@@ -238,6 +304,11 @@ class Engine:
         """
     def is_ready(self, ref: int) -> bool: ...
     def lane_block_bytes(self, namespace: Namespace) -> list[int]: ...
+    def lend_memory(self) -> memoryview | None:
+        """
+        The memory that all slots lie in, for whoever serves `remote_calls`; None without them.
+        Let go of it before they are closed: `close()` waits 5 s for that.
+        """
     def lookup(self, namespace: Namespace, prompt: Prompt, limit_tokens: int = -1) -> Hit: ...
     def new_prompt(self, namespace: Namespace) -> Prompt: ...
     def open_namespace(self, spec: NamespaceSpec) -> Namespace: ...
@@ -343,7 +414,11 @@ class RemoteStore:
         user: str = "",
         password: str = "",
         overwrites: bool = False,
-    ) -> RemoteStore: ...
+        calls: RemoteCalls | None = None,
+    ) -> RemoteStore:
+        """
+        calls: instead of `url`, `serde`, `user` and `password`; closed with the store.
+        """
     def clear(self) -> int:
         """
         Removes all chunks of ours; returns how many.
@@ -368,11 +443,11 @@ class RemoteStore:
         """
         A chunk per key out of slots, whose first 256 bytes become its header.
         """
-
-def check_remote_url(url: str) -> str:
-    """
-    The address without its password. Raises InvalidArgumentError.
-    """
+    @property
+    def name(self) -> str:
+        """
+        The URL without its password.
+        """
 
 def clear_segment(path: str, model: str | None = None) -> int:
     """

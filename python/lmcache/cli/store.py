@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -13,6 +14,9 @@ from lmcache.config import load_config
 from lmcache.config.availability import has_remote
 from lmcache.config.value_types import REMOTE_SCHEMES
 from lmcache.errors import UnavailableError
+from lmcache.remote.opening import is_python_remote
+from lmcache.remote.service import RemoteService
+from lmcache.remote.tier import store_service
 
 UrlOption = Annotated[
     str | None,
@@ -44,18 +48,38 @@ def store_login() -> tuple[str, str]:
 
 
 def open_store(
-    url: str | None, connections: int = 1, overwrites: bool = False
+    url: str | None,
+    connections: int = 1,
+    overwrites: bool = False,
+    *,
+    told: Callable[[RemoteService], None] = lambda _: None,
 ) -> _native.RemoteStore:
-    """Connect to the store. Raises `LMCacheError` when there is none, or it does not answer."""
+    """Connect to the store. Raises `LMCacheError` when there is none, or it does not answer.
+
+    `told` gets what serves the store, if that is a client in Python.
+    """
     config = load_config(log_warnings=False)
+    address = store_url(url)
     user, password = store_login()
-    return _native.RemoteStore.open(
-        store_url(url),
-        _log.log,
-        serde=config.remote_serde,
-        connections=connections,
-        overwrites=overwrites,
-        timeout_ms=max(1, int(config.blocking_timeout_secs * 1000)),
-        user=user,
-        password=password,
-    )
+    service = None
+    if is_python_remote(address):
+        # The store's own connection, and one that only asks.
+        service = store_service(config, address, connections + 2, _log.log)
+        service.start()
+        told(service)
+    try:
+        return _native.RemoteStore.open(
+            address,
+            _log.log,
+            serde=config.remote_serde,
+            connections=connections,
+            overwrites=overwrites,
+            timeout_ms=max(1, int(config.blocking_timeout_secs * 1000)),
+            user=user,
+            password=password,
+            calls=service.calls if service else None,
+        )
+    except BaseException:
+        if service:
+            service.close()
+        raise

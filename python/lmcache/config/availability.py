@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lmcache.config.value_types import hide_password
+from lmcache.config.value_types import REMOTE_SCHEMES, hide_password
 
 # Policies of the native library in this version, and the one that stands in for the others.
 EVICTION_POLICIES = ("lru", "fifo", "mru")
@@ -19,21 +19,14 @@ FALLBACK_POLICY = "lru"
 
 _NOT_YET = "not in this version"
 
-_REMOTE_SCHEMES = (
-    "redis",
-    "rediss",
-    "redis-cluster",
-    "rediss-cluster",
-    "redis-sentinel",
-    "valkey",
-    "valkeys",
-    "unix",
-)
+# Addresses that are understood and that nothing here can reach.
+_WITHOUT_CLIENT = ("lm",)
 
 
 def has_remote(url: str) -> bool:
     """Tell whether this version has a client for the store that `url` names."""
-    return url.partition("://")[0] in _REMOTE_SCHEMES
+    scheme = url.partition("://")[0].lower()
+    return scheme in REMOTE_SCHEMES and scheme not in _WITHOUT_CLIENT
 
 
 # Field -> the values that ask for something missing, and what happens instead.

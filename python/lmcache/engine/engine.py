@@ -23,6 +23,7 @@ from lmcache.engine.pins import Pins
 from lmcache.engine.transfers import Copy, load, start_store
 from lmcache.errors import ClosedError, InvalidArgumentError, LMCacheError
 from lmcache.observe import EngineStats, get_cache_stats
+from lmcache.remote import Remote
 from lmcache.types import KVGeometry
 
 _log = logging.getLogger("lmcache")
@@ -45,6 +46,7 @@ class LMCacheEngine:
     count too (see `lmcache.load_config`). KV is found only under the same `model`, `revision`,
     `lora` (adapter) and `salt` (tenant), geometry and chunk size. `geometry` says what the KV is
     made of; without it the first array does, or what the segment already holds of the model.
+    `remote` is a remote store of your own instead of the configured one, closed with the engine.
 
     A cache that is full, slow or gone is a miss, counted in `stats()`. Only mistakes of the caller
     raise: `GeometryError` (an array), `InvalidArgumentError` (any other value), TypeError,
@@ -65,11 +67,12 @@ class LMCacheEngine:
         salt: str = "",
         geometry: KVGeometry | None = None,
         role: str = "engine",
+        remote: Remote | None = None,
     ) -> None:
         self.config = load_config(config, argument_name="config")
         chunk_tokens = self.config.chunk_size
         hint = slot_bytes(geometry.token_bytes, chunk_tokens) if geometry is not None else 0
-        self._native = open_native(self.config, role=role, chunk_bytes_hint=hint)
+        self._native = open_native(self.config, role=role, chunk_bytes_hint=hint, remote=remote)
         # Also when the program just ends: the last to leave removes a segment that is not kept.
         self._leave = weakref.finalize(self, self._native.close)
         below = self._native.has_lower_tier

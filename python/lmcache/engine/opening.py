@@ -18,9 +18,13 @@ from lmcache.config import (
 from lmcache.config.availability import has_remote
 from lmcache.config.capacity import GIGABYTE
 from lmcache.errors import OutOfMemoryError
+from lmcache.remote.opening import is_python_remote
+from lmcache.remote.tier import engine_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from lmcache.remote.base import Remote
 
 _log = logging.getLogger("lmcache")
 
@@ -34,10 +38,12 @@ def open_native(
     role: str,
     chunk_bytes_hint: int = 0,
     log: Callable[[int, str], None] | None = None,
+    remote: Remote | None = None,
 ) -> _native.Engine:
     """Map the segment of `config`, or make it, and join it as `role`; under a second at any size.
 
-    `log` defaults to the logger "lmcache". Raises `lmcache.errors.LMCacheError` with what to do
+    `log` defaults to the logger "lmcache". `remote` is used instead of what the configuration says
+    of a remote store. Raises `lmcache.errors.LMCacheError` with what to do
     when the memory is not there or the segment is not ours.
     """
     write = log or _log.log
@@ -47,7 +53,10 @@ def open_native(
     size_bytes = capacity_bytes(config)
     if place.private:
         _check_memory(config, size_bytes)
-    options = _native.EngineOptions(
+    return open_with_tiers(
+        config,
+        write,
+        remote=remote,
         segment=place.name,
         directory=place.directory,
         keep=place.keep,
@@ -57,18 +66,41 @@ def open_native(
         instance_id=config.instance_id,
         ttl_seconds=config.ttl or 0,
         eviction=eviction_in_use(config.eviction_policy),
-        **lower_tier_options(config),
     )
-    return _native.Engine.open(options, write)
 
 
-def lower_tier_options(config: LMCacheConfig) -> dict[str, Any]:
+def open_with_tiers(
+    config: LMCacheConfig,
+    log: Callable[[int, str], None],
+    *,
+    remote: Remote | None = None,
+    **options: Any,
+) -> _native.Engine:
+    """Open an engine with `options` and the tiers below memory that `config` names."""
+    service = engine_service(config, log, remote)
+    calls = service.calls if service else None
+    below = lower_tier_options(config, calls)
+    try:
+        engine = _native.Engine.open(_native.EngineOptions(**options, **below), log)
+        if service:
+            memory = engine.lend_memory()
+            service.start([memory] if memory is not None else [])
+    except BaseException:
+        if service:
+            service.close()
+        raise
+    return engine
+
+
+def lower_tier_options(
+    config: LMCacheConfig, calls: _native.RemoteCalls | None = None
+) -> dict[str, Any]:
     """Return what `_native.EngineOptions` needs to know of the tiers below memory."""
     return {
         "write_behind_bytes": config.write_behind_bytes,
         "always_fetch": config.load_policy == "always",
         **disk_options(config),
-        **remote_options(config),
+        **remote_options(config, calls),
     }
 
 
@@ -85,16 +117,30 @@ def disk_options(config: LMCacheConfig) -> dict[str, Any]:
     }
 
 
-def remote_options(config: LMCacheConfig) -> dict[str, Any]:
-    """Return what `_native.EngineOptions` needs to know of the remote tier; empty without one."""
+def remote_options(
+    config: LMCacheConfig, calls: _native.RemoteCalls | None = None
+) -> dict[str, Any]:
+    """Return what `_native.EngineOptions` needs to know of the remote tier; empty without one.
+
+    `calls`: of a client in Python, if one serves it.
+    """
     url = config.remote_url
-    if not config.enable_remote_cache or url is None or not has_remote(url):
+    there: dict[str, Any]
+    if calls is not None:
+        there = {"remote_calls": calls}
+    elif not config.enable_remote_cache or url is None or not has_remote(url):
         return {}
+    elif is_python_remote(url):
+        return {}  # its library is missing
+    else:
+        there = {
+            "remote_url": url,
+            "remote_user": config.remote_user or "",
+            "remote_password": config.remote_password or "",
+            "remote_serde": config.remote_serde,
+        }
     return {
-        "remote_url": url,
-        "remote_user": config.remote_user or "",
-        "remote_password": config.remote_password or "",
-        "remote_serde": config.remote_serde,
+        **there,
         "remote_connections": config.remote_connections,
         "remote_lookup_timeout_ms": config.remote_lookup_timeout_ms,
         "remote_timeout_ms": max(1, int(config.blocking_timeout_secs * 1000)),

@@ -54,9 +54,9 @@ PYTHON_RANK = {
     "types": 1,
     "config": 1,
     "observe": 2,
+    "remote": 2,  # clients of stores, which an engine opens
     "engine": 3,
     "integration": 4,
-    "remote": 4,
     "server": 4,
     "router": 4,
     "controller": 4,

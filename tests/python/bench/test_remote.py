@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
+from folder_store import FolderStore
 
 from lmcache import _native
 from lmcache.bench import remote
 from lmcache.bench.remote import RemoteBench
 from lmcache.errors import LMCacheError
+from lmcache.remote.service import RemoteService
 
 MIB = 1 << 20
 SIZE = 4 * MIB
@@ -69,3 +72,36 @@ def test_a_ratio_is_that_within_a_round() -> None:
 def test_a_password_is_not_in_its_repr() -> None:
     bench = bench_of("redis://:sesame@host", password="sesame")
     assert "sesame" not in repr(bench)
+
+
+def test_a_store_with_a_client_in_python_is_measured_alone(tmp_path: Path) -> None:
+    services: list[RemoteService] = []
+
+    def open_store(connections: int, overwrites: bool) -> _native.RemoteStore:
+        remote = FolderStore(tmp_path)
+        service = RemoteService("folder", remote, threads=connections + 2, log=lambda *_: None)
+        service.start()
+        services.append(service)
+        return _native.RemoteStore.open(
+            "", lambda *_: None, connections=connections, overwrites=overwrites, calls=service.calls
+        )
+
+    attached: list[memoryview] = []
+    found = RemoteBench(
+        "file:///x",
+        open_store,
+        SIZE,
+        (MIB // 4,),
+        connections=2,
+        rounds=1,
+        loopback=False,
+        attach=attached.append,
+    ).run()
+    (line,) = found["figures"]
+    assert min(line["set_gbps"], line["get_gbps"], line["fresh_set_gbps"]) > 0
+    for name in ("raw_send_gbps", "set_ratio", "get_ratio", "redispy_get_gbps", "get_over_redispy"):
+        assert line[name] is None
+    assert len(attached) == 1
+    assert list(tmp_path.iterdir()) == []
+    for service in services:
+        service.close()

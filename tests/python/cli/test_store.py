@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,7 +38,7 @@ def test_no_address(run: Any) -> None:
         )
 
 
-@pytest.mark.parametrize("scheme", ["s3", "lm", "MooncakeStore"])
+@pytest.mark.parametrize("scheme", ["lm", "LM"])
 def test_stores_without_a_client(run: Any, scheme: str) -> None:
     done = run("remote", "ping", "--url", f"{scheme}://:secret@host/x")
     assert done.status == 2
@@ -84,3 +86,30 @@ def test_nothing_listens(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"127.0.0.1:{port}" in done.err
     assert "\n" not in done.err.rstrip("\n")
     assert PASSWORD not in done.err
+
+
+def test_a_folder(run: Any, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/store"
+    done = run("remote", "ping", "--url", url)
+    assert done.status == 0, done.err
+    assert f"{url} answers" in done.out
+    done = run("remote", "stat", "--url", url)
+    assert "0 chunks" in done.out
+    options = ("--size", "4MB", "--chunk", "1", "--rounds", "1")
+    done = run("bench", "remote", "--url", url, *options)
+    assert done.status == 0, done.err
+    assert "GB/s" in done.out
+    assert "redis-py" not in done.out
+    assert "loopback" not in done.out
+    assert run("remote", "clear", "--yes", "--url", url).status == 0
+    assert run("remote", "ping", "--url", "file://host/x").err.startswith("error: a folder is file")
+
+
+def test_a_missing_library(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.delitem(sys.modules, "lmcache.remote.object_store", raising=False)
+    done = run("remote", "ping", "--url", "s3://me:secret@bucket")
+    assert done.status == 2
+    assert done.err.startswith("error: s3:// needs a library that is not there (")
+    assert 'pip install "lmcache[object-store]"' in done.err
+    assert "secret" not in done.err

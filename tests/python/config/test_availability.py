@@ -14,6 +14,7 @@ from lmcache.config.value_types import REMOTE_SCHEMES
 WITH_CLIENT = {
     *("redis", "rediss", "valkey", "valkeys", "unix"),
     *("redis-cluster", "rediss-cluster", "redis-sentinel"),
+    *("file", "s3", "az", "gs", "mooncakestore"),
 }
 
 
@@ -50,7 +51,7 @@ def test_without_memory_there_must_be_a_tier_below() -> None:
     assert (field, why) == ("local_cpu", "there is no tier below; nothing is kept")
     assert LMCacheConfig(local_cpu=False, local_disk="/a").unavailable() == []
     assert LMCacheConfig(local_cpu=False, remote_url="redis://a").unavailable() == []
-    missing = LMCacheConfig(local_cpu=False, remote_url="s3://a").unavailable()
+    missing = LMCacheConfig(local_cpu=False, remote_url="lm://a").unavailable()
     assert [name for name, _ in missing] == ["local_cpu", "remote_url"]
 
 

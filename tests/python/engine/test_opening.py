@@ -78,7 +78,7 @@ def test_what_is_not_in_this_version_is_one_line(caplog: pytest.LogCaptureFixtur
     assert "compression=lz4" in lines[0]
 
 
-@pytest.mark.parametrize("scheme", ["s3", "lm", "mooncakestore"])
+@pytest.mark.parametrize("scheme", ["lm"])
 def test_a_remote_store_without_a_client_is_one_line(
     caplog: pytest.LogCaptureFixture, scheme: str
 ) -> None:

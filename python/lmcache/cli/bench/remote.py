@@ -14,6 +14,8 @@ from lmcache.cli.bench.outcome import progress
 from lmcache.cli.console import console, print_json
 from lmcache.cli.node import JsonOption
 from lmcache.cli.store import UrlOption, open_store, store_login, store_url
+from lmcache.remote.opening import is_python_remote
+from lmcache.remote.service import RemoteService
 
 _COLUMNS = ("set", "loopback", "ratio", "get", "loopback", "ratio", "redis-py", "ratio", "lookup")
 
@@ -30,9 +32,20 @@ def remote(
 ) -> None:
     """Send and fetch chunks, against loopback alone and redis-py. Removes what it wrote."""
     user, password = store_login()
+    address = store_url(url)
+    services: list[RemoteService] = []
+
+    def attach(memory: memoryview) -> None:
+        for service in services:
+            service.attach(memory)
+
     bench = RemoteBench(
-        url=store_url(url),
-        open_store=lambda count, full: open_store(url, connections=count, overwrites=full),
+        url=address,
+        open_store=lambda count, full: open_store(
+            url, connections=count, overwrites=full, told=services.append
+        ),
+        loopback=not is_python_remote(address),
+        attach=attach,
         size_bytes=size_in_bytes(size),
         payload_bytes=chunk_sizes(chunk),
         connections=connections,
@@ -54,20 +67,26 @@ def remote(
 def _table(report: dict[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 1), title=f"{report['url']}: {report['server']}")
     table.add_column("chunk", style="dim")
-    for column in _COLUMNS:
-        table.add_column(column, justify="right", header_style="dim")
-    for line in report["figures"]:
-        table.add_row(
-            f"{line['chunk_bytes'] / 2**20:g} MiB",
-            *(_rate(line[name]) for name in ("set_gbps", "raw_send_gbps")),
-            _verdict(line["set_ratio"], LEAST_RATIO),
-            *(_rate(line[name]) for name in ("get_gbps", "raw_recv_gbps")),
-            _verdict(line["get_ratio"], LEAST_RATIO),
-            _rate(line["redispy_get_gbps"]),
-            _verdict(line["get_over_redispy"], LEAST_OVER_REDIS_PY),
-            f"{line['exists_us_per_key']:.2f} us",
-        )
+    rows = [_cells(line) for line in report["figures"]]
+    # Only what applies to this kind of store.
+    shown = [i for i in range(len(_COLUMNS)) if any(row[i] != "-" for row in rows)]
+    for i in shown:
+        table.add_column(_COLUMNS[i], justify="right", header_style="dim")
+    for line, row in zip(report["figures"], rows, strict=True):
+        table.add_row(f"{line['chunk_bytes'] / 2**20:g} MiB", *(row[i] for i in shown))
     return table
+
+
+def _cells(line: dict[str, Any]) -> list[str]:
+    return [
+        *(_rate(line[name]) for name in ("set_gbps", "raw_send_gbps")),
+        _verdict(line["set_ratio"], LEAST_RATIO),
+        *(_rate(line[name]) for name in ("get_gbps", "raw_recv_gbps")),
+        _verdict(line["get_ratio"], LEAST_RATIO),
+        _rate(line["redispy_get_gbps"]),
+        _verdict(line["get_over_redispy"], LEAST_OVER_REDIS_PY),
+        f"{line['exists_us_per_key']:.2f} us",
+    ]
 
 
 def _rate(gigabytes_per_s: float | None) -> str:

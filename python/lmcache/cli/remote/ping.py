@@ -9,10 +9,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lmcache import _native
 from lmcache.cli.console import console, print_json
 from lmcache.cli.node import JsonOption
-from lmcache.cli.store import UrlOption, open_store, store_url
+from lmcache.cli.store import UrlOption, open_store
 
 
 def ping(
@@ -22,7 +21,7 @@ def ping(
 ) -> None:
     """Connect, log in and measure round trips."""
     store = open_store(url)
-    name = _native.check_remote_url(store_url(url))
+    name = store.name
     times = [store.ping() / 1000 for _ in range(count)]
     report = {"url": name, "count": count, "min_us": min(times), "p50_us": statistics.median(times)}
     if json:

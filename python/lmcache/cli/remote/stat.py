@@ -18,5 +18,6 @@ def stat(url: UrlOption = None, json: JsonOption = False) -> None:
         return
     limit = f" of {gigabytes(report['limit_bytes'])}" if report["limit_bytes"] else ", no limit"
     out = console()
-    out.print(f"{escape(report['url'])}: {escape(report['server'])}, {escape(report['role'])}")
+    role = f", {escape(report['role'])}" if report["role"] else ""
+    out.print(f"{escape(report['url'])}: {escape(report['server'])}{role}")
     out.print(f"{amount(report['chunks'])} chunks; memory {gigabytes(report['used_bytes'])}{limit}")

@@ -114,8 +114,7 @@ def _say_once(config: LMCacheConfig, geometry: EngineGeometry) -> None:
 def _open_engine(
     config: LMCacheConfig, geometry: EngineGeometry, vllm_config: Any, rank: int | None
 ) -> _native.Engine:
-    from lmcache import _native
-    from lmcache.engine.opening import lower_tier_options, slot_bytes
+    from lmcache.engine.opening import open_with_tiers, slot_bytes
 
     place = config.segment_place
     name = place.name
@@ -124,7 +123,9 @@ def _open_engine(
         # engine.
         engine_id = str(vllm_config.kv_transfer_config.engine_id)
         name = f"private-{hashlib.sha256(engine_id.encode()).hexdigest()[:16]}"
-    options = _native.EngineOptions(
+    return open_with_tiers(
+        config,
+        _native_log,
         segment=name,
         directory=place.directory,
         keep=place.keep,
@@ -136,9 +137,7 @@ def _open_engine(
         instance_id=_instance_id(config, vllm_config),
         ttl_seconds=int(config.ttl or 0),
         eviction=eviction_in_use(config.eviction_policy),
-        **lower_tier_options(config),
     )
-    return _native.Engine.open(options, _native_log)
 
 
 def _instance_id(config: LMCacheConfig, vllm_config: Any) -> str:
