@@ -36,7 +36,7 @@ enum class RemoteSerde : std::uint8_t { kMsgpack, kNaive };
 inline constexpr std::uint32_t kRemoteFormatVersion = 1;
 inline constexpr std::size_t kLongestFrameBytes = 128;
 inline constexpr std::uint64_t kRemotePieceBytes = 43'690 * Checksum64::kPieceBytes;  // 1 MiB
-inline constexpr std::uint64_t kRemotePartBytes = 7 * kRemotePieceBytes;
+inline constexpr std::uint64_t kRemotePartBytes = 5 * kRemotePieceBytes;
 
 struct RemoteFrame {
   ChunkKey geometry_hash;
