@@ -5,6 +5,7 @@ while their master dies: whatever they find is right, and later they find everyt
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -189,8 +190,12 @@ def test_the_master_dies_while_requests_run(open_instances: Any) -> None:
         # They find the new master by themselves, and what the old one had.
         until(instances.all_is_found, 60)
         # The writer as well, whose pause before it tries again may be longer by now.
-        until(lambda: is_connected(instances.writer), 60)
-        instances.store(20_000)
-        assert instances.read(20_000) == TOKENS
+        numbers = itertools.count(20_000)
+
+        def new_is_found() -> bool:
+            instances.store(number := next(numbers))
+            return instances.read(number) == TOKENS
+
+        until(new_is_found, 60)
         assert instances.trouble() == (0, 0)
         assert len(watched.replica.chunks()) > PROMPTS

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,13 @@ def proxy(redis_server: Any) -> Iterator[ThrottledProxy]:
         yield between
 
 
-def tokens_of(seed: int, count: int) -> list[int]:
-    return [seed, *range(1, count)]
+def tokens_of(seed: int, size: int) -> list[int]:
+    return [seed, *range(1, size)]
 
 
-def kv_of(seed: int, count: int) -> np.ndarray[Any, Any]:
+def kv_of(seed: int, size: int) -> np.ndarray[Any, Any]:
     """Return KV that begins as that of fewer tokens does."""
-    values = np.random.default_rng(seed).standard_normal((count, 2, 2, 2, 32), np.float32)
+    values = np.random.default_rng(seed).standard_normal((size, 2, 2, 2, 32), np.float32)
     return np.ascontiguousarray(np.moveaxis(values, 0, 2))
 
 
@@ -53,22 +54,32 @@ def open_engine(url: str, **settings: Any) -> LMCacheEngine:
     return engine
 
 
-def fill(url: str, seeds: range, count: int) -> None:
+def fill(url: str, seeds: range, size: int) -> None:
     with open_engine(url) as engine:
         for seed in seeds:
-            assert engine.store(tokens_of(seed, count), kv_of(seed, count)) == count
+            assert engine.store(tokens_of(seed, size), kv_of(seed, size)) == size
         engine.flush()
 
 
-def ask(engine: LMCacheEngine, seed: int, count: int) -> tuple[int, float]:
+def ask(engine: LMCacheEngine, seed: int, size: int) -> tuple[int, float]:
     """Return the tokens found, of which every byte is right, and the seconds that it took."""
-    out = empty_kv(count, GEOMETRY)
+    out = empty_kv(size, GEOMETRY)
     began = time.monotonic()
-    found = engine.retrieve(tokens_of(seed, count), out)
+    found = engine.retrieve(tokens_of(seed, size), out)
     took = time.monotonic() - began
-    np.testing.assert_array_equal(out[:, :, :found], kv_of(seed, count)[:, :, :found])
+    np.testing.assert_array_equal(out[:, :, :found], kv_of(seed, size)[:, :, :found])
     assert is_untouched(out, found)
     return found, took
+
+
+def is_all_sent(engine: LMCacheEngine, seed: int) -> bool:
+    """Store; tell whether all of it went to the store."""
+    before = engine._native.stats()
+    assert engine.store(tokens_of(seed, LONG), kv_of(seed, LONG)) == LONG
+    engine.flush()
+    after = engine._native.stats()
+    new, sent = (after[name] - before[name] for name in ("stored_chunks", "remote_written_chunks"))
+    return bool(sent == new)
 
 
 def is_at_rest(engine: LMCacheEngine) -> bool:
@@ -110,12 +121,12 @@ def test_stores_wait_for_nothing_and_what_is_late_is_not_sent(
         assert lost > 0
         assert counts["remote_written_chunks"] + lost == counts["stored_chunks"]
         proxy.release()
-        until(lambda: connected(engine))
-        assert engine.store(tokens_of(1, LONG), kv_of(1, LONG)) == LONG
-        engine.flush()
+        sent = count(1)
+        until(lambda: is_all_sent(engine, next(sent)))
+        last = next(sent) - 1
     # A value that was cut off in the middle is none.
     with open_engine(redis_server.url) as other:
-        assert ask(other, 1, LONG)[0] == LONG
+        assert ask(other, last, LONG)[0] == LONG
         ask(other, 0, LONG)
         assert other._native.stats()["remote_corrupt_chunks"] == 0
 
@@ -125,21 +136,21 @@ def test_what_is_slower_than_computing_is_not_fetched_until_it_is_fast_again(
     redis_server: Any, proxy: ThrottledProxy
 ) -> None:
     """A prompt takes 2.4 s to compute, 6 s to fetch through the proxy, and a few ms without it."""
-    count, computing_s = 12_000, 2.4
-    fill(redis_server.url, range(4), count)
+    size, computing_s = 12_000, 2.4
+    fill(redis_server.url, range(4), size)
     proxy.throttle(SLOW, 0.01)
     with open_engine(proxy.url, load_policy="auto", max_local_cpu_size=0.3) as engine:
-        engine.record_prefill(count, computing_s)
+        engine.record_prefill(size, computing_s)
         # It finds out with the first; whatever else was asked for meanwhile is over by then.
         for _ in range(2):
-            assert ask(engine, 0, count)[1] < computing_s
+            assert ask(engine, 0, size)[1] < computing_s
         engine.flush()
         until(lambda: is_at_rest(engine))
         before = engine._native.stats()
         passed = proxy.to_client.passed_bytes
         assert before["loads_abandoned"] > 0
         for seed in range(1, 4):
-            found, took = ask(engine, seed, count)
+            found, took = ask(engine, seed, size)
             assert (found, took < computing_s) == (0, True)
         after = engine._native.stats()
         assert after["loads_declined"] >= before["loads_declined"] + 3
@@ -147,7 +158,7 @@ def test_what_is_slower_than_computing_is_not_fetched_until_it_is_fast_again(
         assert proxy.to_client.passed_bytes - passed < 100_000  # answers only
         proxy.release()
         # A slow store is believed to be slow for 30 s.
-        until(lambda: ask(engine, 3, count)[0] == count, 90)
-        assert ask(engine, 2, count)[0] == count
+        until(lambda: ask(engine, 3, size)[0] == size, 90)
+        assert ask(engine, 2, size)[0] == size
         assert after["remote_corrupt_chunks"] == 0
         until(lambda: is_at_rest(engine))
