@@ -45,19 +45,6 @@ std::chrono::milliseconds milliseconds(std::int64_t timeout_ms) {
   return std::chrono::milliseconds{std::clamp<std::int64_t>(timeout_ms, 0, 86'400'000)};
 }
 
-// The last to let go of it may be a call that was under way when it was closed. Its threads may be
-// waiting for those that serve its remote store, and they for the GIL.
-std::shared_ptr<Engine> shared(std::unique_ptr<Engine> engine) {
-  return {engine.release(), [](Engine* going) {
-            if (PyGILState_Check() == 0) {
-              delete going;
-              return;
-            }
-            py::gil_scoped_release const release;
-            delete going;
-          }};
-}
-
 }  // namespace
 
 std::shared_ptr<Engine> EngineHolder::get() const {

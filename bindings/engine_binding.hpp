@@ -16,6 +16,19 @@ namespace lmcache::bindings {
 
 namespace py = pybind11;
 
+// The last to let go of it may be a call that was under way when it was closed. Its threads may be
+// waiting for those that serve its remote store, and they for the GIL.
+inline std::shared_ptr<Engine> shared(std::unique_ptr<Engine> engine) {
+  return {engine.release(), [](Engine* going) {
+            if (PyGILState_Check() == 0) {
+              delete going;
+              return;
+            }
+            py::gil_scoped_release const release;
+            delete going;
+          }};
+}
+
 // A call that is under way in another thread keeps the engine until it returns, close() or not. In
 // a child made by fork() the engine is closed: its threads are the parent's, and so are its leases.
 class EngineHolder {

@@ -42,6 +42,7 @@ py::dict to_dict(ProcessStatus const& process) {
       "counters"_a = bindings::to_dict(process.counters), "remote_state"_a = process.remote_state,
       "remote_failures"_a = process.remote_failures,
       "remote_lookup_ns"_a = process.remote_lookup_ns,
+      "remote_last_error"_a = process.remote_last_error,
       "remote_read_bytes_per_s"_a = process.remote_read_bytes_per_s,
       "remote_write_bytes_per_s"_a = process.remote_write_bytes_per_s);
 }
