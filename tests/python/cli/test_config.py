@@ -19,7 +19,7 @@ Run = Callable[..., Any]
 @pytest.fixture
 def yaml_file(tmp_path: Path) -> Path:
     path = tmp_path / "lmcache.yaml"
-    path.write_text("chunk_size: 128\nremote_url: s3://me:secret@host\nchunksize: 3\n")
+    path.write_text("chunk_size: 128\nremote_url: lm://me:secret@host\nchunksize: 3\n")
     return path
 
 
@@ -47,7 +47,7 @@ def test_show_json(run: Run, yaml_file: Path, monkeypatch: pytest.MonkeyPatch) -
         "source": f"{yaml_file}:1",
         "kind": "file",
     }
-    assert told["settings"]["remote_url"]["value"] == "s3://me:***@host"
+    assert told["settings"]["remote_url"]["value"] == "lm://me:***@host"
     assert set(told["settings"]) == set(LMCacheConfig.model_fields)
     assert len(told["warnings"]) == 1
     assert [entry["setting"] for entry in told["unavailable"]] == ["remote_url"]
