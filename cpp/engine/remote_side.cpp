@@ -84,6 +84,7 @@ void RemoteSide::keep_house() {
   gauges.state.store(status.connected ? 2 : 1);
   gauges.failures.store(static_cast<std::uint32_t>(status.failures));
   gauges.lookup_ns.store(status.lookup_ns);
+  gauges.set_last_error(status.last_error);
   gauges.read_bytes_per_s.store(status.read_bytes_per_s);
   gauges.write_bytes_per_s.store(status.write_bytes_per_s);
 }

@@ -29,6 +29,25 @@ struct flock byte_lock(std::uint32_t index, short type) {
 
 }  // namespace
 
+void RemoteGauges::set_last_error(std::string_view text) noexcept {
+  for (auto& word : last_error) {
+    std::uint64_t value = 0;
+    auto const part = text.substr(0, sizeof value);
+    std::memcpy(&value, part.data(), part.size());
+    word.store(value, std::memory_order_relaxed);
+    text.remove_prefix(part.size());
+  }
+}
+
+std::string RemoteGauges::last_error_text() const {
+  std::string out(sizeof last_error, '\0');
+  for (std::size_t i = 0; i < last_error.size(); ++i) {
+    std::uint64_t const value = last_error[i].load(std::memory_order_relaxed);
+    std::memcpy(out.data() + i * sizeof value, &value, sizeof value);
+  }
+  return out.substr(0, out.find('\0'));
+}
+
 ProcessTable::ProcessTable(std::span<std::byte> region, int segment_fd) noexcept
     : records_{reinterpret_cast<ProcessRecord*>(region.data()), kMaxProcesses}, fd_{segment_fd} {}
 

@@ -134,7 +134,8 @@ std::uint64_t size_of_record(RespValue const& reply, RemoteSerde serde) {
 }
 
 ValueReply reply_to_set(RespValue const& reply) {
-  if (!reply.is_error()) return {};
+  if (reply.kind == RespValue::Kind::kSimple && reply.text == "OK") return {};
+  if (!reply.is_error()) return {.outcome = TierOutcome::kIoError, .error = "no answer to SET"};
   bool const full = reply.text.starts_with("OOM");
   return {.outcome = full ? TierOutcome::kNoSpace : TierOutcome::kIoError, .error = reply.text};
 }

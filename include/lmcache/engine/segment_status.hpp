@@ -26,6 +26,7 @@ struct ProcessStatus {
   std::uint64_t remote_lookup_ns = 0;  // the last round trip
   std::uint64_t remote_read_bytes_per_s = 0;
   std::uint64_t remote_write_bytes_per_s = 0;
+  std::string remote_last_error;  // empty: none so far; its beginning
 };
 
 struct NamespaceStatus {

@@ -30,6 +30,11 @@ struct RemoteGauges {
   std::atomic<std::uint64_t> lookup_ns;  // the last round trip
   std::atomic<std::uint64_t> read_bytes_per_s;
   std::atomic<std::uint64_t> write_bytes_per_s;
+  // Text, filled up with 0; in words, since others may read it while it changes.
+  std::array<std::atomic<std::uint64_t>, 20> last_error;
+
+  void set_last_error(std::string_view text) noexcept;
+  [[nodiscard]] std::string last_error_text() const;
 };
 
 struct ProcessRecord {

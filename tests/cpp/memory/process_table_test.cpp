@@ -317,6 +317,20 @@ TEST_P(PidNamespaceTest, DeathIsSeenFromOutsideAndFromInside) {
   ::close(report[1]);
 }
 
+TEST(RemoteGauges, KeepTheBeginningOfAnError) {
+  RemoteGauges gauges{};
+  EXPECT_EQ(gauges.last_error_text(), "");
+  std::string const longest(sizeof gauges.last_error, 'x');
+  for (std::string const& text : {longest, std::string{"a word"}, std::string{"12345678"}}) {
+    gauges.set_last_error(text);
+    EXPECT_EQ(gauges.last_error_text(), text);
+  }
+  gauges.set_last_error(longest + "and more");
+  EXPECT_EQ(gauges.last_error_text(), longest);
+  gauges.set_last_error("");
+  EXPECT_EQ(gauges.last_error_text(), "");
+}
+
 INSTANTIATE_TEST_SUITE_P(Proc, PidNamespaceTest, testing::Bool(),
                          [](auto const& proc) { return proc.param ? "OfItsOwn" : "OfTheHost"; });
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
+
 from lmcache.cli.node import amount, gigabytes, percent
 from lmcache.cli.status.disk import speeds
 
@@ -38,6 +40,15 @@ def remote_report(status: Mapping[str, Any]) -> dict[str, Any] | None:
         "lookup_us": round(max((r["remote_lookup_ns"] for r in users), default=0) / 1000, 1),
         "read_bytes_per_s": max((r["remote_read_bytes_per_s"] for r in users), default=0),
         "write_bytes_per_s": max((r["remote_write_bytes_per_s"] for r in users), default=0),
+        # Of processes that do not use it first.
+        "last_error": next(
+            (
+                record["remote_last_error"]
+                for record in sorted(users, key=lambda r: r["remote_state"] == "connected")
+                if record["remote_last_error"]
+            ),
+            "",
+        ),
         **{name: total[f"remote_{name}"] for name in _COUNTS},
         "written": {
             "chunks": total["remote_written_chunks"],
@@ -69,6 +80,8 @@ def remote_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("read_errors", "chunks could not be fetched", "remote errors"),
         ("corrupt_chunks", "chunks were not what was asked for: computed", "remote corrupt"),
     )
+    if report["last_error"]:
+        lines.append(("last failure", escape(report["last_error"])))
     for name, what, title in told:
         if report[name]:
             lines.append((title, f"[yellow]{amount(report[name])} {what}[/]"))

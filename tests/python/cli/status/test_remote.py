@@ -66,6 +66,9 @@ def test_a_server_that_is_gone(run: Any, engine: Any, redis_server: Any, segment
         out.split()
     )
     assert re.search(r"failures +\d+ times the store did not answer", out)
+    assert "Connection refused" in " ".join(out.split()), "what the last of them was"
+    report = json.loads(run("status", "--segment", segment, "--json").out)["remote"]
+    assert "Connection refused" in report["last_error"]
 
 
 def test_trouble_is_told(engine: Any) -> None:
