@@ -232,6 +232,24 @@ Result<void> Segment::reserve_region(Region id, std::uint64_t offset, std::uint6
   return reserve_bytes(fd_.get(), span.offset + offset, size_bytes);
 }
 
+void Segment::populate_region(Region id, std::uint64_t offset, std::uint64_t size_bytes,
+                              std::stop_token stop) {
+#ifdef MADV_POPULATE_WRITE
+  constexpr std::uint64_t kPieceBytes = 2u << 20;
+  auto const whole = region(id);
+  std::uint64_t const end = std::min<std::uint64_t>(whole.size(), offset + size_bytes);
+  for (std::uint64_t at = offset / kPageBytes * kPageBytes; at < end; at += kPieceBytes) {
+    std::uint64_t const piece = std::min(kPieceBytes, end - at);
+    // Reserved first: a full file system is an error here, and a signal in madvise.
+    if (stop.stop_requested() || !reserve_region(id, at, piece)) return;
+    ::madvise(whole.data() + at, piece, MADV_POPULATE_WRITE);
+  }
+#else
+  static_cast<void>(id), static_cast<void>(offset), static_cast<void>(size_bytes);
+  static_cast<void>(stop);
+#endif
+}
+
 Result<void> Segment::reserve_extent(std::uint32_t extent) {
   return reserve_bytes(fd_.get(), header_->payload_offset + extent * header_->extent_bytes,
                        header_->extent_bytes);

@@ -71,6 +71,10 @@ class Segment {
     return {payload_, header_->file_bytes - header_->payload_offset};
   }
 
+  // Touches memory that will be reserved and used soon, so that who uses it does not wait for the
+  // kernel. Best effort; blocks until it is there or `stop`.
+  void populate_region(Region id, std::uint64_t offset, std::uint64_t size_bytes,
+                       std::stop_token stop);
   // Backs [offset, offset + size) of a region with memory. Errors: kOutOfMemory.
   [[nodiscard]] Result<void> reserve_region(Region id, std::uint64_t offset,
                                             std::uint64_t size_bytes);
