@@ -6,7 +6,8 @@ by redis-py where it is installed, and once over a bare pair of blocking sockets
 processes of this machine. They take turns within a round; a store whose client is in Python is
 measured alone. A figure is the median over the rounds, a ratio the median of the ratios within a
 round. The bare pair says what loopback can do: for a
-store on another machine it is no yardstick.
+store on another machine it is no yardstick. Its other side has one place for all chunks (`raw`),
+which the ratios are over; a store cannot have that: `keep` is the same pair with memory for each.
 
 `set` replaces values that were there before, as a store does that is full: each new value takes the
 memory of an old one. `fresh_set` writes under new keys, after asking whether they are there, into
@@ -35,7 +36,17 @@ LEAST_OVER_REDIS_PY = 1.5
 LOOKUP_KEYS = 512
 
 _HEADER_BYTES = 256
-_MOVES = ("set", "get", "fresh_set", "raw_send", "raw_recv", "redispy_set", "redispy_get")
+_MOVES = (
+    "set",
+    "get",
+    "fresh_set",
+    "raw_send",
+    "raw_recv",
+    "keep_send",
+    "keep_recv",
+    "redispy_set",
+    "redispy_get",
+)
 Progress = Callable[[str], None]
 OpenStore = Callable[[int, bool], _native.RemoteStore]
 # Ours, ours again that overwrites, and the other one.
@@ -110,6 +121,8 @@ def _round(
         times = {"raw_send": raw.send()} if raw else {}
         times["set"] = _seconds(lambda: full.write(kept, memory, slot, payload), chunks)
         if raw:
+            times["keep_send"] = raw.send(keep=True)
+            times["keep_recv"] = raw.receive(kept=True)
             times["raw_recv"] = raw.receive()
         times["get"] = _seconds(lambda: full.read(kept, memory, slot), chunks)
         times["fresh_set"] = _seconds(lambda: store.write(fresh, memory, slot, payload), chunks)

@@ -11,20 +11,23 @@ from collections.abc import Iterator
 from typing import Any
 
 _SEND, _RECEIVE = b"s", b"r"
+_SEND_KEPT, _KEEP = b"S", b"R"
 
 
 def _peer(port: int, size_bytes: int, chunks: int) -> None:
     """Send or receive all chunks, whenever the other side asks."""
     memory = bytearray(size_bytes)
+    kept = [memoryview(bytearray(b"\1" * size_bytes)) for _ in range(chunks)]
     with socket.create_connection(("127.0.0.1", port)) as link:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while order := link.recv(1):
-            for _ in range(chunks):
-                if order == _SEND:
-                    link.sendall(memory)
+            for part in kept:
+                place = part if order in (_SEND_KEPT, _KEEP) else memory
+                if order in (_SEND, _SEND_KEPT):
+                    link.sendall(place)
                 else:
-                    _receive(link, memory)
-            if order == _RECEIVE:
+                    _receive(link, place)
+            if order in (_RECEIVE, _KEEP):
                 link.sendall(b"k")
 
 
@@ -41,19 +44,23 @@ class RawPair:
         self._link = link
         self._parts = [memory[at : at + size_bytes] for at in range(0, len(memory), size_bytes)]
 
-    def send(self) -> float:
-        """Return the seconds until the other side has all chunks."""
+    def send(self, *, keep: bool = False) -> float:
+        """Return the seconds until the other side has all chunks.
+
+        `keep`: each in memory of its own, as a store must, instead of one place for all of them,
+        which stays in the caches of its CPU.
+        """
         started = time.perf_counter()
-        self._link.sendall(_RECEIVE)
+        self._link.sendall(_KEEP if keep else _RECEIVE)
         for part in self._parts:
             self._link.sendall(part)
         self._link.recv(1)
         return time.perf_counter() - started
 
-    def receive(self) -> float:
-        """Return the seconds until all chunks are here."""
+    def receive(self, *, kept: bool = False) -> float:
+        """Return the seconds until all chunks are here; `kept`: those that send(keep=True) left."""
         started = time.perf_counter()
-        self._link.sendall(_SEND)
+        self._link.sendall(_SEND_KEPT if kept else _SEND)
         for part in self._parts:
             _receive(self._link, part)
         return time.perf_counter() - started

@@ -39,7 +39,7 @@ def test_figures(redis_server: Any) -> None:
     (line,) = found["figures"]
     assert line["chunk_bytes"] == MIB // 4
     assert line["moved_bytes"] == 15 * (MIB // 4 + 256)
-    for name in ("set", "get", "fresh_set", "raw_send", "raw_recv", "redispy_set", "redispy_get"):
+    for name in remote._MOVES:
         assert line[f"{name}_gbps"] > 0
     for ratio in ("set_ratio", "get_ratio", "get_over_redispy"):
         assert 0.001 < line[ratio] < 1000

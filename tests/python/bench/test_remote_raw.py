@@ -23,8 +23,14 @@ def test_it_moves_all_chunks_both_ways() -> None:
         memory[-SIZE:] = last
         assert pair.send() > 0
         assert pair.receive() > 0
-    # It gave back what it got last.
-    assert bytes(memory) == last * CHUNKS
+        # It gave back what it got last.
+        assert bytes(memory) == last * CHUNKS
+        whole = os.urandom(CHUNKS * SIZE)
+        memory[:] = whole
+        assert pair.send(keep=True) > 0
+        memory[:] = bytes(CHUNKS * SIZE)
+        assert pair.receive(kept=True) > 0
+    assert bytes(memory) == whole, "what was to be kept was"
 
 
 @pytest.mark.multiprocess
