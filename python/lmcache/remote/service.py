@@ -14,6 +14,7 @@ import gc
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -24,6 +25,7 @@ from lmcache.remote.base import Remote, RemoteUse
 Log = Callable[[int, str], None]
 
 _LONGEST_TEXT = 300
+_LONGEST_PAUSE_S = 2.0
 
 
 class RemoteService:
@@ -146,13 +148,27 @@ def carry_out(remote: Remote, call: _native.RemoteCall, secret: str = "") -> Non
         _answer(call, _run(remote, call, buffers))
     except BaseException as error:  # a thread that ended would serve nobody
         call.fail(failure_text(error, secret))
-    for views in buffers:
-        for view in views:
+    while buffers:
+        for view in buffers.pop():
             with contextlib.suppress(BufferError):  # the client made something of it
                 view.release()
-    del buffers
-    if not call.delivered:
-        gc.collect()  # an error that was kept in a cycle holds the client's frames, and they views
+            del view
+    _free_cycles(call)
+
+
+def _free_cycles(call: _native.RemoteCall) -> None:
+    """Wait until no view of the call's memory is left, looking for those in garbage.
+
+    An error that was kept in a cycle holds the client's frames, and they views. One look is not
+    enough: it finds nothing while another thread looks.
+    """
+    pause_s = 0.01
+    while not call.delivered:
+        gc.collect()
+        if call.delivered:
+            return
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def _answer(call: _native.RemoteCall, answer: list[int] | RemoteUse) -> None:

@@ -42,7 +42,8 @@ struct Lengths {
             },
         .receive = [](RespReader& reader, std::uint32_t, Deadline until) -> Result<ValueReply> {
           LMC_TRY_ASSIGN(auto const reply, reader.read_value(until));
-          return reply_to_set(reply);
+          if (!reply.is_error()) return ValueReply{};
+          return ValueReply{.outcome = TierOutcome::kIoError, .error = reply.text};
         },
         .done = [&](std::uint32_t item, TierOutcome outcome) { outcomes[item] = outcome; },
         .asked_before = [&](std::uint32_t) { return before ? &*before : nullptr; }};
