@@ -165,8 +165,6 @@ def _free_cycles(call: _native.RemoteCall) -> None:
     pause_s = 0.01
     while not call.delivered:
         gc.collect()
-        if call.delivered:
-            return
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
