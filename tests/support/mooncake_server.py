@@ -23,6 +23,8 @@ MIB = 1 << 20
 
 def not_usable() -> str:
     """Return why Mooncake cannot be used here, "" if it can: its import may lack a library."""
+    if os.environ.get("CI") == "true":
+        return ""  # what is missing is a failure there, not a skip
     if importlib.util.find_spec("mooncake") is None:
         return "mooncake-transfer-engine is not installed: no wheel for this platform"
     tried = subprocess.run(
