@@ -13,6 +13,9 @@ which the ratios are over; a store cannot have that: `keep` is the same pair wit
 memory of an old one. `fresh_set` writes under new keys, after asking whether they are there, into
 memory that the server must first get from its kernel, which may take it longer than everything
 else; redis-py writes so, too.
+
+`server_busy` is the share of the time of a `set` or `get` in which the server's one thread ran, by
+its own account: near 1 the store is what limits, not the client.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,16 +122,27 @@ def _round(
     fresh = b"".join(keys)
     try:
         times = {"raw_send": raw.send()} if raw else {}
-        times["set"] = _seconds(lambda: full.write(kept, memory, slot, payload), chunks)
+        with _server_cpu(other, times, "set"):
+            times["set"] = _seconds(lambda: full.write(kept, memory, slot, payload), chunks)
         if raw:
             times["keep_send"] = raw.send(keep=True)
             times["keep_recv"] = raw.receive(kept=True)
             times["raw_recv"] = raw.receive()
-        times["get"] = _seconds(lambda: full.read(kept, memory, slot), chunks)
+        with _server_cpu(other, times, "get"):
+            times["get"] = _seconds(lambda: full.read(kept, memory, slot), chunks)
         times["fresh_set"] = _seconds(lambda: store.write(fresh, memory, slot, payload), chunks)
         return {**times, **(other.move(keys, memory, slot) if other else {})}
     finally:
         store.remove(fresh)
+
+
+@contextmanager
+def _server_cpu(other: RedisPy | None, times: dict[str, float], move: str) -> Iterator[None]:
+    before = other.server_cpu_s() if other else None
+    yield
+    after = other.server_cpu_s() if other else None
+    if before is not None and after is not None:
+        times[f"{move}_server"] = after - before
 
 
 def _seconds(move: Callable[[], int], chunks: int) -> float:
@@ -154,6 +168,10 @@ def _figures(rounds: list[dict[str, float]], gigabytes: float) -> dict[str, floa
         there = all(other in costs for costs in rounds)
         ratios = [costs[other] / costs[own] for costs in rounds] if there else []
         out[ratio] = round(statistics.median(ratios), 3) if ratios else None
+    for move in ("set", "get"):
+        there = all(f"{move}_server" in costs for costs in rounds)
+        shares = [costs[f"{move}_server"] / costs[move] for costs in rounds] if there else []
+        out[f"{move}_server_busy"] = round(statistics.median(shares), 3) if shares else None
     return out
 
 

@@ -79,6 +79,17 @@ class RedisPy:
             raise LMCacheError(f"redis-py: {error}") from None
         return {"redispy_set": stored - started, "redispy_get": ended - stored}
 
+    def server_cpu_s(self) -> float | None:
+        """Return the CPU time the server's main thread has had; None where it does not tell."""
+        try:
+            told = self._client.info("cpu")
+        except self._error:
+            return None
+        names = ("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
+        if any(name not in told for name in names):  # before Redis 6.2
+            names = ("used_cpu_user", "used_cpu_sys")
+        return sum(float(told[name]) for name in names) if names[0] in told else None
+
     def close(self) -> None:
         """Disconnect."""
         self._client.close()

@@ -38,6 +38,27 @@ def test_redis_py_moves_the_bytes_and_removes_them(redis_server: Any) -> None:
     assert redis_server.client().info("keyspace") == {}
 
 
+def test_what_the_server_spends_is_the_servers(redis_server: Any) -> None:
+    client = RedisPy.connect(redis_server.url)
+    assert client is not None
+    before = client.server_cpu_s()
+    move(client)
+    after = client.server_cpu_s()
+    client.close()
+    assert before is not None
+    assert after is not None
+    assert 0 < after - before < 60
+
+
+def test_a_server_that_does_not_tell_its_cpu_time() -> None:
+    class Silent:
+        def info(self, section: str) -> dict[str, float]:
+            assert section == "cpu"
+            return {"used_cpu_user_children": 1.0}
+
+    assert RedisPy(Silent(), ValueError).server_cpu_s() is None
+
+
 def test_it_logs_in_as_we_do(start_redis: Any) -> None:
     server = start_redis(password=PASSWORD)
     inside = server.url.replace("://", f"://:{PASSWORD}@")
