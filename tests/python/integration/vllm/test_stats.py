@@ -42,6 +42,53 @@ def test_hit_rate_is_of_tokens():
     assert figures["failed blocks"] == 1
 
 
+def test_lists_are_joined_and_what_is_true_now_is_not_summed():
+    one, two = LMCacheStats(), LMCacheStats()
+    one.observe(load_times=0.5)
+    one.put(healthy=1.0, dram_used_bytes=10)
+    two.observe(load_times=0.25)
+    two.put(dram_used_bytes=30)
+    merged = one.aggregate(two).data
+    assert merged == {"load_times": [0.5, 0.25], "healthy": 1.0, "dram_used_bytes": 30}
+    with pytest.raises(KeyError, match="healthy"):
+        one.add(healthy=1)
+    with pytest.raises(KeyError, match="loads"):
+        one.observe(loads=1)
+    with pytest.raises(KeyError, match="loads"):
+        one.put(loads=1)
+
+
+def test_a_load_is_observed_with_its_speed():
+    stats = LMCacheStats()
+    stats.observe_loads()
+    assert stats.is_empty()
+    stats.add(loads=2, load_seconds=0.5, retrieved_tokens=100)
+    stats.observe_loads()
+    assert stats.data["load_times"] == [0.25]
+    assert stats.data["load_speeds"] == [200.0]
+
+
+def test_a_load_that_brought_nothing_has_no_speed():
+    stats = LMCacheStats()
+    stats.add(loads=1, load_seconds=0.5)
+    stats.observe_loads()
+    assert "load_speeds" not in stats.data
+
+
+def test_the_log_line_names_what_went_wrong_only_when_something_did():
+    stats = LMCacheStats()
+    stats.add(stored_bytes=2e6, lookups=1)
+    figures = stats.reduce()
+    assert figures["stored MB"] == 2.0
+    assert not {"dropped chunks", "off", "from disk", "from remote"} & figures.keys()
+    stats.add(dropped_no_space=2, dropped_copy_failed=1, dropped_chunks=1, disk_hit_tokens=5)
+    stats.put(healthy=0.0)
+    figures = stats.reduce()
+    assert figures["dropped chunks"] == 3  # the ones given back are among the reasons
+    assert figures["from disk"] == 5
+    assert figures["off"] == 1
+
+
 def test_ttft_reduction_compares_computing_with_loading():
     stats = LMCacheStats()
     assert stats.ttft_reduction() == 1.0
