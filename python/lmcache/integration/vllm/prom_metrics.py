@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorPromMetrics
 
 from lmcache.integration.vllm.metric_names import RATES, Rate, Series, exposed
+from lmcache.observe.prometheus_registry import registered
 
 # A rate is over so many reports of vLLM that had something to say about it.
 _RECENT = 100
@@ -74,10 +74,9 @@ class PromMetrics(KVConnectorPromMetrics):
         if series.kind == "gauge":
             return self._gauge(series.name, series.help)
         if series.kind == "counter":
-            return _registered(self._counter_cls, Counter, series.name, series.help, labels)
-        return _registered(
+            return registered(self._counter_cls, series.name, series.help, labels)
+        return registered(
             self._histogram_cls,
-            Histogram,
             series.name,
             series.help,
             labels,
@@ -86,8 +85,8 @@ class PromMetrics(KVConnectorPromMetrics):
 
     def _gauge(self, name: str, text: str) -> Any:
         # Of several processes that serve one engine, the one that was told last is right.
-        return _registered(
-            self._gauge_cls, Gauge, name, text, self._labelnames, multiprocess_mode="mostrecent"
+        return registered(
+            self._gauge_cls, name, text, self._labelnames, multiprocess_mode="mostrecent"
         )
 
 
@@ -99,19 +98,3 @@ def _record(series: Series, child: Any, amount: Any) -> None:
     else:
         for value in amount:
             child.observe(value)
-
-
-def _registered(
-    kind: Any, plain: Any, name: str, text: str, labels: list[str], **options: Any
-) -> Any:
-    """Make a metric, or return the one of an earlier engine of this process.
-
-    vLLM unregisters its own metrics for each new engine, but not those of others.
-    """
-    if kind is plain:
-        known = REGISTRY._names_to_collectors.get(name)
-        if isinstance(known, plain):
-            if list(known._labelnames) == list(labels):
-                return known
-            REGISTRY.unregister(known)
-    return kind(name=name, documentation=text, labelnames=labels, **options)
