@@ -228,7 +228,7 @@ class ServingLoop:
         request.state = state
         self.finished_ids.add(request.request_id)
         used = -(-request.num_computed_tokens // self.model.block_tokens)
-        if self.scheduler.finished(request, request.blocks[:used]):
+        if self.scheduler.finished(request, (request.blocks[:used],)):
             self.held[request.request_id] = (request, len(self.workers))
         else:
             self._free_blocks(request)

@@ -22,6 +22,7 @@ from lmcache.integration.vllm.geometry import EngineGeometry, Refusal, read_geom
 
 if TYPE_CHECKING:
     from lmcache import _native
+    from lmcache.integration.vllm.kv_events import ChunkEvents
 
 log = logging.getLogger("vllm.lmcache")
 
@@ -38,6 +39,7 @@ class Attachment:
     engine: _native.Engine
     geometry: EngineGeometry
     namespace: _native.Namespace
+    events: ChunkEvents | None = None  # in the scheduler, if vLLM publishes them
 
     def open_namespace(self, lora: str, salt: str, epoch: str) -> _native.Namespace:
         """Return the namespace of an adapter and a salt, made on the spot if it is new.
@@ -62,7 +64,8 @@ def read_config(vllm_config: Any) -> LMCacheConfig:
     size = getattr(vllm_config.cache_config, "kv_offloading_size", None)
     if size is not None:
         arguments = _with_offloading_size(arguments, float(size))
-    return load_config(arguments, argument_name="kv_connector_extra_config")
+    # Each half of each process reads it; its warnings are said by one (`halves`).
+    return load_config(arguments, argument_name="kv_connector_extra_config", log_warnings=False)
 
 
 def _with_offloading_size(arguments: dict[str, Any], size_gb: float) -> dict[str, Any]:
@@ -90,8 +93,9 @@ def attach(
         from lmcache import _native
 
         namespace = engine.open_namespace(geometry.namespace(_native))
-        if geometry.owns_lane:
-            engine.declare_lane(namespace, geometry.lane, geometry.block_bytes)
+        if geometry.owns_lanes:
+            for index, group in enumerate(geometry.groups):
+                engine.declare_lane(namespace, geometry.lane(index), group.block_bytes)
     except LMCacheError:
         engine.close()
         raise
@@ -103,10 +107,14 @@ def _say_once(config: LMCacheConfig, geometry: EngineGeometry) -> None:
     if line:
         log.warning("LMCache: %s", line)
     if geometry.chunk_tokens != config.chunk_size:
+        small = geometry.chunk_tokens < config.chunk_size
         log.warning(
-            "LMCache: chunk_size %d is not a multiple of vLLM's block size %d; using %d",
+            "LMCache: chunk_size %d is not %s %d; using %d",
             config.chunk_size,
-            geometry.block_tokens,
+            "within the model's sliding window of" if small else "a multiple of vLLM's block size",
+            min(filter(None, (group.window_tokens for group in geometry.groups)), default=0)
+            if small
+            else geometry.block_tokens,
             geometry.chunk_tokens,
         )
 
@@ -130,9 +138,7 @@ def _open_engine(
         directory=place.directory,
         keep=place.keep,
         capacity_bytes=capacity_bytes(config),
-        chunk_bytes_hint=slot_bytes(
-            geometry.block_bytes // geometry.block_tokens, geometry.chunk_tokens
-        ),
+        chunk_bytes_hint=slot_bytes(geometry.slot_token_bytes, geometry.chunk_tokens),
         role="vllm scheduler" if rank is None else f"vllm worker {rank}",
         instance_id=_instance_id(config, vllm_config),
         ttl_seconds=int(config.ttl or 0),

@@ -8,6 +8,7 @@
 # ruff: noqa: ARG002  # the signatures are vLLM's
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -16,21 +17,28 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorBase_V1,
     KVConnectorMetadata,
     KVConnectorRole,
-    SupportsHMA,
 )
-from vllm.v1.metrics.cache_hit_source import CacheHitSource
 
+from lmcache.integration.vllm import compat
 from lmcache.integration.vllm.halves import NoCache, open_scheduler_half, open_worker_half
+from lmcache.integration.vllm.prom_metrics import PromMetrics
 from lmcache.integration.vllm.scheduler import SchedulerHalf
 from lmcache.integration.vllm.stats import LMCacheStats
 from lmcache.integration.vllm.worker import WorkerHalf
 from lmcache.integration.vllm.worker_report import WorkerReport
 
+# vLLM's labels for the tiers; it has none for a remote store.
+_HIT_SOURCES = {
+    "dram": compat.hit_source("HOST"),
+    "disk": compat.hit_source("DISK"),
+    "remote": compat.hit_source("EXTERNAL_UNSPECIFIED"),
+}
 
-class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
+
+class LMCacheConnector(KVConnectorBase_V1, compat.SupportsHMA):
     """Supports vLLM's hybrid memory allocator in that it never asks for it to be turned off."""
 
-    _cache_hit_source = CacheHitSource.HOST
+    _cache_hit_source = compat.hit_source("HOST")
 
     def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
@@ -68,10 +76,20 @@ class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
     def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> LMCacheStats:
         return LMCacheStats(data=data or {})
 
+    @classmethod
+    def build_prom_metrics(
+        cls,
+        vllm_config: Any,
+        metric_types: dict[Any, Any],
+        labelnames: list[str],
+        per_engine_labelvalues: dict[int, list[Any]],
+    ) -> PromMetrics:
+        return PromMetrics(vllm_config, metric_types, labelnames, per_engine_labelvalues)
+
     def get_kv_connector_stats(self) -> LMCacheStats | None:
         if self._worker_half is not None:
             return self._worker_half.take_stats()
-        return self._scheduler.stats.take()
+        return self._scheduler.take_stats()
 
     def shutdown(self) -> None:
         _close(self._scheduler_half, self._worker_half)
@@ -82,9 +100,10 @@ class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
         self._worker.register(kv_caches, int(self._kv_cache_config.num_blocks))
 
     def handle_preemptions(self, kv_connector_metadata: KVConnectorMetadata) -> None:
-        """Left to `bind_connector_metadata`, which every front door has and which comes right after
-        it.
+        """Before vLLM clears the blocks it takes away. Not every front door has this: without
+        windows there is time until `bind_connector_metadata`, which does it too.
         """
+        self._worker.free_blocks(kv_connector_metadata)
 
     def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:
         super().bind_connector_metadata(connector_metadata)
@@ -107,6 +126,10 @@ class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
     def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
         return self._worker.take_ended(), None
 
+    def get_transfer_results(self, finished_req_ids: set[str]) -> Any:
+        ended, failed = self._worker.take_arrived()
+        return compat.transfer_results(self._worker.take_ended(), ended, failed)
+
     def get_block_ids_with_load_errors(self) -> set[int]:
         return self._worker.take_bad_blocks()
 
@@ -118,35 +141,58 @@ class LMCacheConnector(KVConnectorBase_V1, SupportsHMA):
     def get_num_new_matched_tokens(
         self, request: Any, num_computed_tokens: int
     ) -> tuple[int | None, bool]:
-        return self._scheduler.matched_tokens(request, num_computed_tokens), False
+        began = time.perf_counter()
+        found = self._scheduler.matched_tokens(request, num_computed_tokens)
+        self._scheduler.stats.observe(lookup_times=time.perf_counter() - began)
+        return found, bool(found) and self._scheduler.loads_ahead
 
     def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
-        self._scheduler.allocated(request, num_external_tokens)
+        self._scheduler.allocated(request, num_external_tokens, blocks)
 
     def build_connector_meta(self, scheduler_output: Any) -> KVConnectorMetadata:
-        return self._scheduler.plan_step(scheduler_output)
+        plan = self._scheduler.plan_step(scheduler_output)
+        if plan.stores:
+            self._scheduler.stats.add(stores=len(plan.stores))
+        return plan
 
     def update_connector_output(self, connector_output: Any) -> None:
         report = connector_output.kv_connector_worker_meta
         if report is not None:
             self._scheduler.take_report(report)
+        failed = getattr(connector_output, "failed_recving", None)
+        if failed:
+            self._scheduler.take_failed(failed)
 
     def request_finished(
         self, request: Any, block_ids: list[int]
     ) -> tuple[bool, dict[str, Any] | None]:
-        return self._scheduler.finished(request, block_ids), None
+        return self._scheduler.finished(request, (block_ids,)), None
 
     def request_finished_all_groups(
         self, request: Any, block_ids: tuple[list[int], ...]
     ) -> tuple[bool, dict[str, Any] | None]:
-        # Several groups are refused at the start (`geometry`), so there is one whenever it matters.
-        return self._scheduler.finished(request, block_ids[0] if block_ids else []), None
+        return self._scheduler.finished(request, block_ids), None
+
+    def get_external_cache_hit_sources(
+        self, request: Any, num_external_tokens: int
+    ) -> dict[Any, int]:
+        if not num_external_tokens:
+            return {}
+        tiers = self._scheduler.tiers_of(request, num_external_tokens)
+        return {
+            _HIT_SOURCES[tier]: tokens
+            for tier, tokens in (tiers or {"dram": num_external_tokens}).items()
+        }
 
     def take_events(self) -> Iterable[Any]:
-        return ()
+        events = self._scheduler.events
+        return () if events is None else events.take()
 
     def reset_cache(self) -> bool | None:
-        return self._scheduler.reset()
+        done = self._scheduler.reset()
+        if self._scheduler.events is not None:
+            self._scheduler.events.cleared()
+        return done
 
 
 def _close(*halves: SchedulerHalf | NoCache | WorkerHalf | None) -> None:

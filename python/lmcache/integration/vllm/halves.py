@@ -8,10 +8,13 @@ differ in which calls vLLM passes on; they hold no logic of their own.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lmcache.errors import ConfigError
 from lmcache.integration.vllm.attachment import Attachment, attach, read_config
+from lmcache.integration.vllm.failure_policy import settle_policy
+from lmcache.integration.vllm.kv_events import open_events
 from lmcache.integration.vllm.scheduler import SchedulerHalf
 from lmcache.integration.vllm.stats import LMCacheStats
 from lmcache.integration.vllm.step_plan import StepPlan
@@ -29,21 +32,33 @@ class NoCache:
 
     def __init__(self) -> None:
         self.stats = LMCacheStats()
+        self.stats.put(healthy=0.0)
+        self.events = None
+        self.loads_ahead = False
 
     def matched_tokens(self, request: Any, computed_tokens: int) -> int:  # noqa: ARG002
         return 0
 
-    def allocated(self, request: Any, external_tokens: int) -> None:
+    def allocated(self, request: Any, external_tokens: int, blocks: Any = None) -> None:
+        pass
+
+    def take_failed(self, request_ids: Any) -> None:
         pass
 
     def plan_step(self, output: Any) -> StepPlan:  # noqa: ARG002
         return StepPlan()
 
-    def finished(self, request: Any, block_ids: list[int]) -> bool:  # noqa: ARG002
+    def finished(self, request: Any, block_ids: Any) -> bool:  # noqa: ARG002
         return False
 
     def take_report(self, report: WorkerReport) -> None:
         pass
+
+    def take_stats(self) -> LMCacheStats | None:
+        return self.stats.take()
+
+    def tiers_of(self, request: Any, external_tokens: int) -> dict[str, int]:  # noqa: ARG002
+        return {}
 
     def reset(self) -> bool:
         return True
@@ -55,13 +70,18 @@ class NoCache:
 def open_scheduler_half(vllm_config: Any, kv_cache_config: Any) -> SchedulerHalf | NoCache:
     """Return the scheduler half of an engine. Raises ConfigError, and nothing else."""
     config = read_config(vllm_config)
-    # vLLM's default fails a request whose KV could not be loaded. A cache only loses time.
-    vllm_config.kv_transfer_config.kv_load_failure_policy = "recompute"
+    for line in config.warnings:  # here, so that it is said once for an engine
+        log.warning("LMCache: %s", line)
+    if settle_policy(vllm_config.kv_transfer_config) == "fail":
+        log.info("LMCache: requests whose KV cannot be loaded fail: kv_load_failure_policy is set")
     attachment, reason = _try_attach(config, vllm_config, kv_cache_config, None)
     if attachment is None:
         if reason:
             log.warning("LMCache: vLLM runs without the cache: %s", reason)
         return NoCache()
+    events = open_events(attachment, vllm_config, kv_cache_config)
+    if events is not None:
+        attachment = replace(attachment, events=events)
     return SchedulerHalf(attachment, config, vllm_config)
 
 

@@ -19,7 +19,7 @@ Item = tuple[int, int, list[int]]  # slot, first block of the chunk, block ids
 
 
 class LoadStep:
-    """One thread: the model runner's."""
+    """Of an engine with one group. One thread: the model runner's."""
 
     def __init__(self, engine: _native.Engine, view: int, deadline_s: float) -> None:
         self._engine = engine
@@ -45,7 +45,7 @@ class LoadStep:
         whole: list[Item] = []
         shared: list[Item] = []
         for load in loads:
-            items = list(load.items(lane))
+            items = list(load.items(lane, 0))
             self.blocks += sum(len(blocks) for _, _, blocks in items)
             # vLLM writes the step's own tokens into a block before it waits for the layer: that
             # block must be there in full, or the load would overwrite them.

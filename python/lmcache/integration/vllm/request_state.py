@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from lmcache.integration.vllm import compat
+
 if TYPE_CHECKING:
     from lmcache import _native
 
@@ -20,7 +22,9 @@ class RequestState:
 
     __slots__ = (
         "_appended",
+        "ahead_blocks",
         "asked_tokens",
+        "failed_ahead",
         "fetch",
         "fetched",
         "fetching_since",
@@ -50,6 +54,9 @@ class RequestState:
         # the request.
         self.load_from = 0
         self.load_tokens = 0
+        # Where they go, while the request waits in vLLM's queue for them; else None.
+        self.ahead_blocks: tuple[list[int], ...] | None = None
+        self.failed_ahead = False  # so that it is not tried again and again
         self.asked_tokens = 0  # by the last lookup; 0: there was none
         self.next_chunk = 0  # the first one that is neither found nor planned to be stored
         self.tail_stored = False
@@ -76,8 +83,7 @@ class RequestState:
 
     def confirmed_tokens(self) -> int:
         """Tokens whose KV was computed by steps that are over and went well."""
-        in_flight = int(getattr(self.request, "num_in_flight_tokens", 0))
-        return int(self.request.num_computed_tokens) - in_flight
+        return int(self.request.num_computed_tokens) - compat.in_flight_tokens(self.request)
 
     def ended_well(self) -> bool:
         """False for requests that were aborted or that failed."""

@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from lmcache.integration.vllm import compat
+from lmcache.integration.vllm.load_planner import plan_load, promised_blocks
+from lmcache.integration.vllm.load_watch import LoadWatch
 from lmcache.integration.vllm.namespaces import Namespaces
+from lmcache.integration.vllm.request_counts import RequestCounts
 from lmcache.integration.vllm.request_state import RequestState, is_cacheable
+from lmcache.integration.vllm.request_traces import RequestTraces
 from lmcache.integration.vllm.stats import LMCacheStats
-from lmcache.integration.vllm.step_plan import LoadPlan, StepPlan, StorePlan
+from lmcache.integration.vllm.step_plan import StepPlan, StorePlan
 from lmcache.integration.vllm.store_ledger import StoreLedger
-from lmcache.integration.vllm.store_planner import StorePlanner
+from lmcache.integration.vllm.store_planner import Blocks, StorePlanner
 from lmcache.integration.vllm.worker_report import WorkerReport
 
 if TYPE_CHECKING:
@@ -36,21 +40,6 @@ log = logging.getLogger("vllm.lmcache")
 # When the last request of an idle engine ends while its copies run, nobody is delayed by waiting
 # for them, and the blocks come back before the caller can ask for a reset of vLLM's prefix cache.
 _LAST_COPY_WAIT_S = 0.2
-# After so many failed loads in a row nothing is looked up for so many steps.
-_FAILURES_IN_A_ROW = 3
-_PAUSE_STEPS = 1000
-
-
-@dataclass(frozen=True)
-class _Loading:
-    """A load that was sent to the workers in `step`; if it goes well, the request gets to
-    `end_token`.
-    """
-
-    step: int
-    state: RequestState
-    end_token: int
-    preemptions: int
 
 
 class SchedulerHalf:
@@ -62,25 +51,29 @@ class SchedulerHalf:
         self._has_lower_tier = bool(attachment.engine.has_lower_tier)
         self._geometry = attachment.geometry
         self._config = config
+        # Whether requests wait in vLLM's queue for their loads, not in the step that begins them.
+        self.loads_ahead = self._geometry.loads_ahead
         self._namespaces = Namespaces(attachment)
         self._ledger = StoreLedger(attachment.engine)
         self._stores = StorePlanner(attachment, config, self._ledger)
         self._states: dict[str, RequestState] = {}
         self._untouched: set[str] = set()
         # Steps that may be under way at once, and whether spoilt KV must be ruled out here.
-        self._batches = int(vllm_config.max_concurrent_batches)
+        batches = compat.concurrent_batches(vllm_config)
         self._ranks = int(vllm_config.parallel_config.world_size)
-        self._confirms = self._batches > 1 or self._ranks > 1
+        self._confirms = batches > 1 or self._ranks > 1
         self._step = 0
-        self._fence = -1  # up to this step, a load that was sent may turn out to have failed
-        self._loading: deque[_Loading] = deque()
+        self._block_tables = compat.BlockTables()
+        self._loads = LoadWatch(batches)
+        self._ahead: list[RequestState] = []  # requests whose loads the next step begins
         self._carried: list[StorePlan] = []
         self._released: list[str] = []
-        self._failures = 0
-        self._paused_until = 0
         self._off = False
         self._workers_gone = False
         self.stats = LMCacheStats()
+        self.events = attachment.events
+        self._traces = RequestTraces(self._engine, config)
+        self._counts = RequestCounts(self._engine, self.stats, has_remote=bool(config.remote_url))
 
     # Lookup.
 
@@ -101,15 +94,21 @@ class SchedulerHalf:
         state.hash_new_tokens()
         limit = int(request.num_tokens) - 1
         state.asked_tokens = max(0, limit - computed_tokens)
-        if request.skip_reading_prefix_cache or self._step < self._paused_until or limit < 1:
-            state.release_hit()
+        if state.failed_ahead:
             return 0
+        paused = self._loads.paused(self._step)
+        if not compat.reads_prefix_cache(request) or paused or limit < 1:
+            state.release_hit()
+            self._traces.skipped(state, limit, paused=paused)
+            return 0
+        waited = 0.0
         if state.fetch is not None:
             if not state.fetch.done():
                 return None
             waited = time.monotonic() - state.fetching_since
             self.stats.add(disk_waits=1, disk_wait_seconds=waited)
         hit = self._look_up(state, limit)
+        self._traces.found(state, limit=limit, computed=computed_tokens, wait_s=waited)
         if self._fetches(state, int(hit.prefix_tokens), computed_tokens, limit):
             return None
         state.next_chunk = max(state.next_chunk, hit.prefix_tokens // self._geometry.chunk_tokens)
@@ -142,24 +141,40 @@ class SchedulerHalf:
         state.fetch = self._engine.fetch(
             state.namespace, state.prompt, hit_tokens, limit, computed_tokens=computed
         )
+        if state.fetch is not None:
+            self._counts.waits(state.request_id, hit_tokens)
         return state.fetch is not None
 
-    def allocated(self, request: Any, external_tokens: int) -> None:
+    def allocated(self, request: Any, external_tokens: int, blocks: Any = None) -> None:
         """Note that vLLM has given a request blocks, the first of which expect so many loaded
         tokens.
+
+        `blocks` is needed where requests wait in vLLM's queue (`loads_ahead`): it has them all.
         """
         state = self._states.get(str(request.request_id))
         if state is None:
+            self._traces.untouched(request)
             return
+        if state.ahead_blocks is not None:  # what it waited for has come
+            self._loads.ended(self._step, failed=False)
+            state.ahead_blocks = None
+            state.release_hit()
+            return
+        if external_tokens and self.loads_ahead:
+            state.ahead_blocks = tuple(blocks.get_block_ids())
+            self._ahead.append(state)
         state.load_tokens = external_tokens
         state.release_fetch()
         state.fetched = False  # after a preemption it may try again
+        self._traces.admitted(state, external_tokens)
         if state.asked_tokens:
-            self.stats.add(lookups=1, lookup_tokens=state.asked_tokens, hit_tokens=external_tokens)
+            self._counts.admitted(state, external_tokens)
             if not external_tokens:  # a hit is counted by the worker, which knows what it took
                 self._engine.count_request(state.asked_tokens, 0, 0)
         if not external_tokens:
             state.release_hit()
+        elif self.events is not None and state.hit is not None:
+            self.events.found(request, state.hit)
 
     def _state(self, request: Any) -> RequestState | None:
         """Return what is known of a request, None for one that is left alone."""
@@ -188,9 +203,10 @@ class SchedulerHalf:
             preempted=sorted(output.preempted_req_ids or ()),
         )
         self._carried, self._released = [], []
-        blocks = output.kv_connector_block_state
+        blocks = self._block_tables.of(output)
         try:
-            self._settle_loads()
+            self._loads.settle(self._step, self._traces.load_failed)
+            self._plan_ahead(plan)
             self._plan_loads(plan, output, blocks)
             self._plan_stores(plan, output, blocks)
             if not self._ledger.sweep():
@@ -204,72 +220,44 @@ class SchedulerHalf:
         for request_id in output.num_scheduled_tokens:
             state = self._states.get(request_id)
             if state is not None and state.load_tokens and not self._off:
-                self._plan_load(plan, state, blocks.get_block_ids(request_id)[0])
-        if plan.loads:
-            self._fence = self._step + self._batches - 1
+                load = plan_load(self._geometry, state, blocks.get_block_ids(request_id))
+                if load is None:
+                    continue
+                plan.loads.append(load)
+                self._loads.sent(self._step, state, state.load_from + load.hit_tokens)
+
+    def _plan_ahead(self, plan: StepPlan) -> None:
+        """Plan the loads of requests that wait for them in vLLM's queue."""
+        while self._ahead:
+            state = self._ahead[-1]
+            assert state.ahead_blocks is not None
+            load = None if self._off else plan_load(self._geometry, state, state.ahead_blocks)
+            self._ahead.pop()
+            if load is None:
+                self._lose_ahead(plan, state)
+            else:
+                load.ahead = True
+                plan.loads.append(load)
+
+    def _lose_ahead(self, plan: StepPlan, state: RequestState) -> None:
+        plan.lost_requests.append(state.request_id)
+        state.load_tokens = 0
+        state.failed_ahead = True
 
     def _plan_losses(self, plan: StepPlan, output: Any, blocks: Any) -> None:
         """Report what was promised and will not be loaded."""
+        while self._ahead:
+            self._lose_ahead(plan, self._ahead.pop())
         for request_id in output.num_scheduled_tokens:
             state = self._states.get(request_id)
             if state is not None and state.load_tokens:
-                block = self._geometry.block_tokens
-                first, end = (
-                    state.load_from // block,
-                    -(-(state.load_from + state.load_tokens) // block),
-                )
-                plan.lost_blocks += blocks.get_block_ids(request_id)[0][first:end]
+                ids = blocks.get_block_ids(request_id)
+                plan.lost_blocks += promised_blocks(self._geometry, state, ids)
                 state.load_tokens = 0
-
-    def _plan_load(self, plan: StepPlan, state: RequestState, blocks: list[int]) -> None:
-        block, chunk = self._geometry.block_tokens, self._geometry.chunk_tokens
-        begin, end = state.load_from, state.load_from + state.load_tokens
-        hit = state.hit
-        if hit is None or hit.prefix_tokens < end:
-            return
-        pieces = range(begin // chunk, -(-end // chunk))
-        load = LoadPlan(
-            request_id=state.request_id,
-            refs=[
-                [refs[piece] for piece in pieces]
-                for refs in (hit.refs(lane) for lane in range(self._geometry.lanes))
-            ],
-            first_blocks=[max(0, begin - piece * chunk) // block for piece in pieces],
-            block_ids=[
-                blocks[
-                    max(begin, piece * chunk) // block : -(-min(end, (piece + 1) * chunk) // block)
-                ]
-                for piece in pieces
-            ],
-            shares_last_block=end % block != 0,
-            asked_tokens=state.asked_tokens,
-            hit_tokens=state.load_tokens,
-        )
-        plan.loads.append(load)
-        state.load_tokens = 0
-        self._loading.append(_Loading(self._step, state, end, int(state.request.num_preemptions)))
-
-    def _settle_loads(self) -> None:
-        """Give back the leases of loads whose step is over, and see whether they went well."""
-        while self._loading and self._loading[0].step + self._batches <= self._step:
-            loading = self._loading.popleft()
-            state, request = loading.state, loading.state.request
-            state.release_hit()
-            if request.is_finished() or request.num_preemptions != loading.preemptions:
-                continue
-            failed = state.confirmed_tokens() < loading.end_token
-            self._failures = self._failures + 1 if failed else 0
-            if self._failures >= _FAILURES_IN_A_ROW:
-                self._failures, self._paused_until = 0, self._step + _PAUSE_STEPS
-                log.warning(
-                    "LMCache: %d loads failed in a row; looking nothing up for %d steps",
-                    _FAILURES_IN_A_ROW,
-                    _PAUSE_STEPS,
-                )
 
     def _plan_stores(self, plan: StepPlan, output: Any, blocks: Any) -> None:
         computed = _computed_tokens(output)
-        fenced = self._confirms and self._step <= self._fence
+        fenced = self._confirms and self._loads.may_fail(self._step)
         for request_id, scheduled in output.num_scheduled_tokens.items():
             if scheduled > 1:
                 plan.prefill_tokens += scheduled
@@ -278,17 +266,19 @@ class SchedulerHalf:
                 continue
             end = self._stores.storable(state, computed[request_id] + scheduled, fenced=fenced)
             if self._stores.is_new(state, end):
-                ids = blocks.get_block_ids(request_id)[0]
+                ids = blocks.get_block_ids(request_id)
                 plan.stores += self._stores.reserve(state, end, ids, confirmed=fenced)
 
     # The end of a request.
 
-    def finished(self, request: Any, block_ids: list[int]) -> bool:
+    def finished(self, request: Any, block_ids: Blocks) -> bool:
         """Forget a request. True: vLLM keeps its blocks until the workers say that their copies
         ended.
         """
         request_id = str(request.request_id)
         self._untouched.discard(request_id)
+        self._traces.forget(request_id)
+        self._counts.forget(request_id)
         state = self._states.pop(request_id, None)
         if state is None:
             return False
@@ -301,7 +291,7 @@ class SchedulerHalf:
             self._released.append(request_id)
         return copying
 
-    def _still_copying(self, state: RequestState, block_ids: list[int]) -> bool:
+    def _still_copying(self, state: RequestState, block_ids: Blocks) -> bool:
         state.release_hit()
         state.release_fetch()
         if state.ended_well() and not self._off:
@@ -313,6 +303,18 @@ class SchedulerHalf:
             return False
         return bool(self._states) or not self._ledger.wait(state.request_id, _LAST_COPY_WAIT_S)
 
+    def take_failed(self, request_ids: Iterable[str]) -> None:
+        """Note requests whose loads ahead failed: vLLM computes them from their beginning."""
+        for request_id in request_ids:
+            state = self._states.get(request_id)
+            if state is not None:
+                self._traces.load_failed(state)
+                self._loads.ended(self._step, failed=True)
+                state.failed_ahead = True
+                state.ahead_blocks = None
+                state.next_chunk = 0
+                state.release_hit()
+
     def take_report(self, report: WorkerReport) -> None:
         """Note what the workers reported after a step."""
         self._ledger.drop(report.dropped_refs)
@@ -320,7 +322,18 @@ class SchedulerHalf:
             if report.reasons and not self._off:
                 log.warning("LMCache: going on without the cache: %s", "; ".join(report.reasons))
             self._off = True
+            self._traces.off_because = "; ".join(report.reasons) or "a worker gave it up"
             self._workers_gone = report.ranks_off == self._ranks
+
+    # What vLLM tells others.
+
+    def take_stats(self) -> LMCacheStats | None:
+        """Return what was counted since the last call."""
+        return self._counts.take(healthy=not self._off, idle=not self._states)
+
+    def tiers_of(self, request: Any, external_tokens: int) -> dict[str, int]:
+        """Return which tiers the tokens came from of a request that has just been given blocks."""
+        return self._counts.tiers_of(str(request.request_id), external_tokens)
 
     # The engine's own events.
 
@@ -348,6 +361,7 @@ class SchedulerHalf:
         """Go on without the cache: nothing is looked up or stored any more. Says so once."""
         if not self._off:
             self._off = True
+            self._traces.off_because = f"{doing} failed: {error}"
             log.warning("LMCache: %s failed, going on without the cache: %s", doing, error)
 
     def close(self) -> None:

@@ -20,17 +20,22 @@ class LoadPlan:
 
     request_id: str
     refs: list[list[int]]  # [lane][piece]
-    first_blocks: list[int]  # [piece]: first block to take, counted inside the chunk
-    block_ids: list[list[int]]  # [piece]: where its blocks go
+    # [group][piece]: first block to take, counted inside the chunk
+    first_blocks: list[list[int]]
+    # [group][piece]: where its blocks go; nowhere, if a window has passed them
+    block_ids: list[list[list[int]]]
     # The last block is reused in part only: this step itself writes the rest of it.
     shares_last_block: bool
     # What the request asked for beyond vLLM's own cache, and what of it this loads; for statistics.
     asked_tokens: int = 0
     hit_tokens: int = 0
+    # The request waits in vLLM's queue until its blocks are there, instead of in this step.
+    ahead: bool = False
 
-    def items(self, lane: int) -> Iterator[tuple[int, int, list[int]]]:
-        """Yield (slot, first block of the chunk, block ids) for a rank."""
-        return zip(self.refs[lane], self.first_blocks, self.block_ids, strict=True)
+    def items(self, lane: int, group: int) -> Iterator[tuple[int, int, list[int]]]:
+        """Yield (slot, first block of the chunk, block ids) for a lane, which is of this group."""
+        pieces = zip(self.refs[lane], self.first_blocks[group], self.block_ids[group], strict=True)
+        return (piece for piece in pieces if piece[2])
 
 
 @dataclass
@@ -39,14 +44,14 @@ class StorePlan:
 
     request_id: str
     refs: list[list[int]]  # [lane][piece]; 0: nothing to store
-    block_ids: list[list[int]]  # [piece]: which blocks hold it
+    block_ids: list[list[list[int]]]  # [group][piece]: which blocks hold it
     # Computed by earlier steps that are known to have gone well. Otherwise a failed load in this
     # step may have spoilt it, and it must not be stored.
     confirmed: bool
 
-    def items(self, lane: int) -> list[tuple[int, list[int]]]:
-        """Return (slot, block ids) for a rank."""
-        pairs = zip(self.refs[lane], self.block_ids, strict=True)
+    def items(self, lane: int, group: int) -> list[tuple[int, list[int]]]:
+        """Return (slot, block ids) for a lane, which is of this group."""
+        pairs = zip(self.refs[lane], self.block_ids[group], strict=True)
         return [(ref, blocks) for ref, blocks in pairs if ref]
 
 
@@ -58,6 +63,8 @@ class StepPlan(KVConnectorMetadata):
     stores: list[StorePlan] = field(default_factory=list)
     # Blocks that vLLM counts as loaded and that nothing will load: reported as failed.
     lost_blocks: list[int] = field(default_factory=list)
+    # Requests that were to load ahead and cannot: reported as failed.
+    lost_requests: list[str] = field(default_factory=list)
     # Requests whose blocks are taken away in this step: their copies must end before it computes.
     preempted: list[str] = field(default_factory=list)
     # Finished requests whose blocks vLLM keeps until the worker says that their copies ended.
@@ -69,5 +76,11 @@ class StepPlan(KVConnectorMetadata):
         """Yield every block that must hold loaded KV after the loads of this step."""
         yield from self.lost_blocks
         for load in self.loads:
-            for blocks in load.block_ids:
-                yield from blocks
+            if not load.ahead:
+                for blocks in load.block_ids[0]:
+                    yield from blocks
+
+    def waiting_requests(self) -> Iterable[str]:
+        """Yield every request that waits in vLLM's queue for what this step begins."""
+        yield from self.lost_requests
+        yield from (load.request_id for load in self.loads if load.ahead)

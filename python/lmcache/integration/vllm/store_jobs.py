@@ -4,37 +4,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lmcache.integration.vllm.step_plan import StorePlan
 
 if TYPE_CHECKING:
     from lmcache import _native
+    from lmcache.integration.vllm.geometry import EngineGeometry
 
 
 class StoreJobs:
     """One thread: the model runner's."""
 
-    def __init__(self, engine: _native.Engine, lane: int) -> None:
+    def __init__(self, engine: _native.Engine, geometry: EngineGeometry) -> None:
         self._engine = engine
-        self._lane = lane
+        self._geometry = geometry
         self._jobs: dict[str, list[tuple[int, list[int]]]] = {}  # request -> (job, slots)
+        # Jobs that read blocks which vLLM takes away while their request runs.
+        self._windowed: list[int] = []
         self._stored_chunks = 0
         self._dropped_refs: list[int] = []
 
-    def start(self, view: int, store: StorePlan, *, spoilt: bool) -> None:
-        """Submit a store, or give its slots back when what it would store is wrong."""
-        items = store.items(self._lane)
-        if not items:
-            return
-        refs = [ref for ref, _ in items]
-        if spoilt:
-            self._engine.cancel(refs)
-            self._dropped_refs += refs
-            return
-        job = self._engine.submit_store(view, items)
-        self._jobs.setdefault(store.request_id, []).append((job, refs))
+    def start(self, views: Sequence[int], store: StorePlan, *, spoilt: bool) -> None:
+        """Submit a store, a job per group, or give its slots back when what it would store is
+        wrong.
+        """
+        for index, group in enumerate(self._geometry.groups):
+            items = store.items(self._geometry.lane(index), index)
+            if not items:
+                continue
+            refs = [ref for ref, _ in items]
+            if spoilt:
+                self._engine.cancel(refs)
+                self._dropped_refs += refs
+                continue
+            job = self._engine.submit_store(views[index], items)
+            self._jobs.setdefault(store.request_id, []).append((job, refs))
+            if group.window_tokens:
+                self._windowed.append(job)
 
     def ended(self, request_id: str) -> bool:
         """Whether no copy of a request is under way any more."""
@@ -57,11 +65,20 @@ class StoreJobs:
         """End all copies of these requests: wait for them, then drop what is left of them."""
         deadline = time.monotonic() + deadline_s
         for request_id in request_ids:
-            for job, _ in self._jobs.get(request_id, []):
-                left_ms = max(1, int((deadline - time.monotonic()) * 1000))
-                if not self._engine.wait(job, left_ms):
-                    self._engine.cancel_job(job)
+            self._end([job for job, _ in self._jobs.get(request_id, [])], deadline)
             self.ended(request_id)
+
+    def settle_windows(self, deadline_s: float) -> None:
+        """End the copies out of blocks that a window may have passed since: others get them now."""
+        jobs, self._windowed = self._windowed, []
+        open_jobs = {job for entries in self._jobs.values() for job, _ in entries}
+        self._end([job for job in jobs if job in open_jobs], time.monotonic() + deadline_s)
+
+    def _end(self, jobs: Iterable[int], deadline: float) -> None:
+        for job in jobs:
+            left_ms = max(1, int((deadline - time.monotonic()) * 1000))
+            if not self._engine.wait(job, left_ms):
+                self._engine.cancel_job(job)
 
     def settle_all(self, deadline_s: float) -> None:
         """End all copies."""

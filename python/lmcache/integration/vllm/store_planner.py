@@ -9,6 +9,7 @@ load is over.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lmcache.integration.vllm.step_plan import StorePlan
@@ -16,8 +17,13 @@ from lmcache.integration.vllm.step_plan import StorePlan
 if TYPE_CHECKING:
     from lmcache.config import LMCacheConfig
     from lmcache.integration.vllm.attachment import Attachment
+    from lmcache.integration.vllm.geometry import GroupGeometry
     from lmcache.integration.vllm.request_state import RequestState
     from lmcache.integration.vllm.store_ledger import StoreLedger
+
+
+Blocks = Sequence[list[int]]  # a request's block ids, by group
+NULL_BLOCK = 0  # vLLM's id for a block that a window has passed
 
 
 class StorePlanner:
@@ -34,6 +40,7 @@ class StorePlanner:
         self._answers = config.conversation_mode
         self._tails = config.save_unfull_chunk
         self._ledger = ledger
+        self._events = attachment.events
 
     def storable(self, state: RequestState, end: int, *, fenced: bool) -> int:
         """Return up to which token a scheduled request can be stored after a step that computes up
@@ -55,13 +62,14 @@ class StorePlanner:
         """Whether anything before token `end` is neither found nor planned yet."""
         return end > state.next_chunk * self._geometry.chunk_tokens
 
-    def last(self, state: RequestState, blocks: list[int]) -> list[StorePlan]:
+    def last(self, state: RequestState, blocks: Blocks) -> list[StorePlan]:
         """Plan what could not be stored while the request ran: what a fence held back, the end of
         an answer.
         """
         if state.outdated:
             return []
-        known = min(state.confirmed_tokens(), len(blocks) * self._geometry.block_tokens)
+        held = (len(ids) * group.block_tokens for ids, group in self._by_group(blocks))
+        known = min(state.confirmed_tokens(), *held)
         if self._answers:
             end = min(known, int(state.request.num_tokens))
             end = self._cut(state, end, end)
@@ -71,13 +79,17 @@ class StorePlanner:
         return self.reserve(state, end, blocks, confirmed=True) if self.is_new(state, end) else []
 
     def reserve(
-        self, state: RequestState, end: int, blocks: list[int], *, confirmed: bool
+        self, state: RequestState, end: int, blocks: Blocks, *, confirmed: bool
     ) -> list[StorePlan]:
         """Reserve slots for everything up to token `end` that is new, and plan to fill them from
-        `blocks`.
+        `blocks`, of which there is a list per group.
         """
         state.hash_new_tokens()
-        first, per_chunk = state.next_chunk, self._geometry.chunk_blocks
+        chunk = self._geometry.chunk_tokens
+        first = max(state.next_chunk, self._first_whole(end, blocks))
+        if first * chunk >= end:
+            state.next_chunk = max(state.next_chunk, end // chunk)
+            return []
         refs = self._engine.reserve(state.namespace, state.prompt, first, end)
         state.next_chunk = end // self._geometry.chunk_tokens
         state.tail_stored = state.tail_stored or end % self._geometry.chunk_tokens != 0
@@ -85,10 +97,31 @@ class StorePlanner:
         if not wanted:
             return []
         self._ledger.add(state.request_id, wanted)
-        used = blocks[: -(-end // self._geometry.block_tokens)]
-        starts = range(first * per_chunk, len(used), per_chunk)
-        block_ids = [used[start : start + per_chunk] for start in starts]
+        if self._events is not None:
+            self._events.stored(state.request, first, end, refs)
+        block_ids = []
+        for ids, group in self._by_group(blocks):
+            used = ids[: -(-end // group.block_tokens)]
+            per_chunk = chunk // group.block_tokens
+            starts = range(first * per_chunk, len(used), per_chunk)
+            block_ids.append([used[start : start + per_chunk] for start in starts])
         return [StorePlan(state.request_id, refs, block_ids, confirmed)]
+
+    def _by_group(self, blocks: Blocks) -> Iterator[tuple[list[int], GroupGeometry]]:
+        return zip(blocks, self._geometry.groups, strict=True)
+
+    def _first_whole(self, end: int, blocks: Blocks) -> int:
+        """Return the first chunk from which on vLLM has taken no block away: it no longer needs
+        what lies before a window, and its cache does not keep it.
+        """
+        first = 0
+        for ids, group in self._by_group(blocks):
+            if not group.window_tokens:
+                continue
+            used = ids[: -(-end // group.block_tokens)]
+            gone = next((i for i in range(len(used) - 1, -1, -1) if used[i] == NULL_BLOCK), -1)
+            first = max(first, -(-(gone + 1) * group.block_tokens // self._geometry.chunk_tokens))
+        return first
 
     def _cut(self, state: RequestState, end: int, last: int) -> int:
         """Cut off a piece that is no whole chunk, unless nothing will ever follow it."""

@@ -15,7 +15,9 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lmcache.integration.vllm.async_loads import AsyncLoads
 from lmcache.integration.vllm.load_step import LoadStep
+from lmcache.integration.vllm.native_counters import NativeCounters, tokens_share
 from lmcache.integration.vllm.stats import LMCacheStats
 from lmcache.integration.vllm.step_plan import StepPlan
 from lmcache.integration.vllm.store_jobs import StoreJobs
@@ -53,38 +55,65 @@ class WorkerHalf:
         self._reasons = [reason] if reason else []
         self._deadline_s = float(config.blocking_timeout_secs)
         self._layerwise = _layerwise_from(config, vllm_config)
-        self._stores = (
-            StoreJobs(attachment.engine, attachment.geometry.lane) if attachment else None
-        )
-        self._view = 0
-        self._tensors: Mapping[str, Any] = {}  # keeps the memory of the view alive
+        self._stores = StoreJobs(attachment.engine, attachment.geometry) if attachment else None
+        self._view_ids: list[int] = []  # by group
+        self._tensors: Mapping[str, Any] = {}  # keeps the memory of the views alive
         self._views = KvViews((), {})
         self._plan = StepPlan()
         self._loads: LoadStep | None = None
+        self._ahead: AsyncLoads | None = None
+        # Requests that wait for a load which will not come, not told to vLLM yet.
+        self._lost_requests: set[str] = set()
         self._bad_blocks: set[int] = set()
         self._ended: set[str] = set()
         self._computing_since = 0.0
         self.stats = LMCacheStats()
+        self._counters = (
+            NativeCounters(attachment.engine, tokens_share(attachment.geometry))
+            if attachment
+            else None
+        )
 
     def register(self, kv_caches: Mapping[str, Any], num_blocks: int) -> None:
         """Take vLLM's KV tensors, which live as long as this object."""
         if self._attachment is None:
             return
         try:
-            geometry = self._attachment.geometry
-            views = read_views(kv_caches, geometry.layer_names, num_blocks)
-            if views.block_bytes != geometry.block_bytes:
-                raise ValueError(
-                    f"vLLM's tensors hold {views.block_bytes} bytes per block, "
-                    f"its configuration says {geometry.block_bytes}"
+            engine, geometry = self._attachment.engine, self._attachment.geometry
+            for group in geometry.groups:
+                views = read_views(kv_caches, group.layer_names, num_blocks)
+                if views.block_bytes != group.block_bytes:
+                    raise ValueError(
+                        f"vLLM's tensors hold {views.block_bytes} bytes per block, "
+                        f"its configuration says {group.block_bytes}"
+                    )
+                self._view_ids.append(
+                    engine.register_view(views.planes, num_blocks, group.block_tokens)
                 )
-            engine = self._attachment.engine
-            self._view = engine.register_view(views.planes, num_blocks, geometry.block_tokens)
-            self._tensors, self._views = dict(kv_caches), views
+                self._views = views  # waited for layer by layer only where there is one group
+            self._tensors = dict(kv_caches)
+            if geometry.loads_ahead:
+                self._ahead = AsyncLoads(
+                    engine, geometry, self._view_ids, self._deadline_s, self.stats
+                )
         except Exception as error:
             self._give_up("registering the KV cache", error)
 
     # The order in which vLLM calls, once per step.
+
+    def free_blocks(self, plan: StepPlan) -> None:
+        """End the copies out of blocks that the plan's step gives to others. vLLM may clear these
+        before `begin_step`, which does this too: twice costs nothing.
+        """
+        if self._stores is None or self._attachment is None:
+            return
+        try:
+            if plan.preempted:
+                self._stores.settle(plan.preempted, self._deadline_s)
+            if self._attachment.geometry.has_window:
+                self._stores.settle_windows(self._deadline_s)
+        except Exception as error:
+            self._give_up("ending the copies out of blocks that are taken away", error)
 
     def begin_step(self, plan: StepPlan) -> None:
         """Take the plan of a step. Copies out of blocks that were taken from a request end before
@@ -96,14 +125,13 @@ class WorkerHalf:
         # Not when the loads start: vLLM calls for that after the step has computed, if there are
         # none to wait for.
         self._computing_since = time.perf_counter()
-        if self._stores is not None and plan.preempted:
-            try:
-                self._stores.settle(plan.preempted, self._deadline_s)
-            except Exception as error:
-                self._give_up("ending the copies of a preempted request", error)
+        self.free_blocks(plan)
 
     def load(self) -> None:
-        """Start the loads of the step; wait for all that is not waited for layer by layer."""
+        """Start the loads of the step; wait for all that is not waited for layer by layer, or in
+        vLLM's queue.
+        """
+        self._lost_requests.update(self._plan.lost_requests)
         if self._plan.loads:
             if self._attachment is None:
                 self._lose_loads()
@@ -114,13 +142,17 @@ class WorkerHalf:
                     self._give_up("loading", error)
 
     def _start_loads(self, attachment: Attachment) -> None:
-        size = attachment.geometry.block_bytes
-        self._loads = LoadStep(attachment.engine, self._view, self._deadline_s)
+        if self._ahead is not None:
+            for load in self._plan.loads:
+                self._ahead.start(load)
+            return
+        size = attachment.geometry.groups[0].block_bytes
+        self._loads = LoadStep(attachment.engine, self._view_ids[0], self._deadline_s)
         self._loads.start(
             self._plan.loads,
-            attachment.geometry.lane,
+            attachment.geometry.lane(0),
             layerwise=self._layerwise is not None
-            and sum(len(blocks) for plan in self._plan.loads for blocks in plan.block_ids) * size
+            and sum(len(ids) for plan in self._plan.loads for ids in plan.block_ids[0]) * size
             >= self._layerwise,
         )
         if not self._loads.layerwise:
@@ -142,12 +174,13 @@ class WorkerHalf:
             return
         loads, self._loads = self._loads, None
         failed = loads.end()
+        group = self._attachment.geometry.groups[0]
         self._bad_blocks |= failed
         self.stats.add(
             loads=1,
             load_seconds=loads.seconds,
-            loaded_bytes=(loads.blocks - len(failed)) * self._attachment.geometry.block_bytes,
-            loaded_tokens=(loads.blocks - len(failed)) * self._attachment.geometry.block_tokens,
+            loaded_bytes=(loads.blocks - len(failed)) * group.block_bytes,
+            loaded_tokens=(loads.blocks - len(failed)) * group.block_tokens,
         )
         if not failed and self._attachment.geometry.counts_requests:
             for load in self._plan.loads:
@@ -173,9 +206,9 @@ class WorkerHalf:
                 # What this step computed on top of a failed load is wrong, whichever request it
                 # belongs to.
                 spoilt = bool(self._bad_blocks)
-                owns = self._attachment.geometry.owns_lane
+                owns = self._attachment.geometry.owns_lanes
                 for store in plan.stores if owns else ():
-                    self._stores.start(self._view, store, spoilt=spoilt and not store.confirmed)
+                    self._stores.start(self._view_ids, store, spoilt=spoilt and not store.confirmed)
         except Exception as error:
             self._give_up("storing", error)
         self._ended |= set(plan.released)
@@ -193,6 +226,22 @@ class WorkerHalf:
         self._ended -= ended
         return ended
 
+    def take_arrived(self) -> tuple[set[str], set[str]]:
+        """Return the requests that wait no more for what they load ahead, and which of them must be
+        computed; each is returned once.
+        """
+        ended, failed = set(self._lost_requests), set(self._lost_requests)
+        self._lost_requests.clear()
+        if self._ahead is not None:
+            try:
+                over, bad = self._ahead.take_ended()
+                ended |= over
+                failed |= bad
+            except Exception as error:
+                self._give_up("loading ahead", error)
+                return self.take_arrived()
+        return ended, failed
+
     def take_bad_blocks(self) -> set[int]:
         """Return the blocks that this step should have loaded and did not."""
         bad, self._bad_blocks = self._bad_blocks, set()
@@ -200,10 +249,8 @@ class WorkerHalf:
 
     def take_stats(self) -> LMCacheStats | None:
         """Return what was counted since the last call."""
-        if self._stores is not None:
-            stored = self._stores.take_stored_chunks()
-            if stored:
-                self.stats.add(stored_chunks=stored)
+        if self._counters is not None:
+            self._counters.add_to(self.stats)
         return self.stats.take()
 
     def take_report(self) -> WorkerReport | None:
@@ -224,8 +271,8 @@ class WorkerHalf:
         try:
             if self._stores is not None:
                 self._stores.settle_all(_SHUTDOWN_S)
-            if self._view:
-                attachment.engine.unregister_view(self._view)
+            for view in self._view_ids:
+                attachment.engine.unregister_view(view)
         except Exception as error:
             log.warning("LMCache: ending the copies failed: %s", error)
         finally:
@@ -236,12 +283,16 @@ class WorkerHalf:
 
     def _lose_loads(self) -> None:
         self._bad_blocks |= set(self._plan.blocks_to_load())
+        self._lost_requests.update(self._plan.waiting_requests())
 
     def _give_up(self, doing: str, error: Exception) -> None:
         """Go on without the cache. Every load of this step counts as failed. Says so once."""
         log.warning("LMCache: %s failed, going on without the cache: %s", doing, error)
         self._loads = None
         self._lose_loads()
+        if self._ahead is not None:
+            self._lost_requests.update(self._ahead.abandon())
+            self._ahead = None
         self.close()
 
 

@@ -12,44 +12,29 @@ from typing import Any
 
 import pytest
 from faulty_engine import FaultyEngine
+from paged_geometry import geometry
 from paged_model import BLOCK, CHUNK, LAYERS, PagedModel
 from serving_loop import ServingLoop
 
 from lmcache.config import LMCacheConfig
 from lmcache.integration.vllm.attachment import Attachment
 from lmcache.integration.vllm.geometry import EngineGeometry
-from lmcache.integration.vllm.model_identity import ModelIdentity
-
-
-def geometry(world: int = 1, lane: int = 0, **changes: Any) -> EngineGeometry:
-    """Return the geometry of `PagedModel`."""
-    values: dict[str, Any] = {
-        "identity": ModelIdentity("paged", "1", ""),
-        "dtype": "uint64",
-        "layout": "plain",
-        "details": "",
-        "block_tokens": BLOCK,
-        "chunk_tokens": CHUNK,
-        "page_bytes": BLOCK * 8,
-        "layer_names": tuple(f"layer{i}" for i in range(LAYERS)),
-        "total_layers": LAYERS,
-        "lanes": world,
-        "lane": lane,
-        "owns_lane": True,
-    }
-    return EngineGeometry(**{**values, **changes})
 
 
 def attach(segment: str, shape: EngineGeometry) -> Attachment:
-    """Attach as a worker of this lane would."""
+    """Attach as a worker of this rank would."""
     from lmcache import _native
 
     options = _native.EngineOptions(
-        segment=segment, capacity_bytes=1 << 24, chunk_bytes_hint=shape.chunk_bytes, role="test"
+        segment=segment,
+        capacity_bytes=1 << 24,
+        chunk_bytes_hint=shape.chunk_tokens * shape.slot_token_bytes,
+        role="test",
     )
     engine = _native.Engine.open(options, lambda level, text: None)
     namespace = engine.open_namespace(shape.namespace(_native))
-    engine.declare_lane(namespace, shape.lane, shape.block_bytes)
+    for index, group in enumerate(shape.groups):
+        engine.declare_lane(namespace, shape.lane(index), group.block_bytes)
     return Attachment(FaultyEngine(engine), shape, namespace)
 
 

@@ -114,7 +114,7 @@ def test_scheduler_and_ranks_meet_in_one_namespace(folder, place, join):
     space = scheduler.namespace
     assert scheduler.engine.lane_block_bytes(space) == [0, 0]
     workers = [join(config, rank) for rank in (1, 0)]
-    block_bytes = workers[0].geometry.block_bytes
+    block_bytes = workers[0].geometry.groups[0].block_bytes
     assert scheduler.engine.lane_block_bytes(space) == [block_bytes] * 2
     assert {worker.namespace.root for worker in workers} == {space.root}
 
@@ -126,7 +126,7 @@ def test_a_rank_that_holds_a_copy_declares_nothing(folder, place, join):
     copy = join(config, 1, replicated)
     assert copy.engine.lane_block_bytes(copy.namespace) == [0]
     join(config, 0, replicated)
-    assert copy.engine.lane_block_bytes(copy.namespace) == [copy.geometry.block_bytes]
+    assert copy.engine.lane_block_bytes(copy.namespace) == [copy.geometry.groups[0].block_bytes]
 
 
 def test_a_private_segment_is_shared_by_the_processes_of_one_engine(folder, join):
@@ -150,7 +150,9 @@ def test_a_private_segment_goes_with_its_engine(folder, monkeypatch):
     assert path.exists()
     assert options[0]["role"] == "vllm scheduler"
     ids_bytes = 256 + 4 * attached.geometry.chunk_tokens  # and a header
-    assert options[0]["chunk_bytes_hint"] == attached.geometry.chunk_bytes + ids_bytes
+    assert options[0]["chunk_bytes_hint"] == (
+        attached.geometry.chunk_tokens * attached.geometry.slot_token_bytes + ids_bytes
+    )
     attached.engine.close()
     assert not path.exists()
 

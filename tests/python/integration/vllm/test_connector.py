@@ -11,10 +11,12 @@ import pytest
 pytest.importorskip("vllm", reason="the connector is vLLM's")
 
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorRole
+from vllm.v1.metrics.cache_hit_source import CacheHitSource
 
 from lmcache.integration.vllm import connector as module
 from lmcache.integration.vllm.connector import LMCacheConnector
 from lmcache.integration.vllm.stats import LMCacheStats
+from lmcache.integration.vllm.step_plan import StepPlan
 
 
 class Half:
@@ -24,6 +26,7 @@ class Half:
         self.made_from = made_from
         self.calls = []
         self.stats = LMCacheStats()
+        self.loads_ahead = False
 
     def __getattr__(self, name):
         def call(*arguments):
@@ -65,6 +68,7 @@ def make(monkeypatch):
     [
         ("WORKER", "register_kv_caches", ({"a": 1},), ("register", {"a": 1}, 16), None),
         ("WORKER", "bind_connector_metadata", ("plan",), ("begin_step", "plan"), None),
+        ("WORKER", "handle_preemptions", ("plan",), ("free_blocks", "plan"), None),
         ("WORKER", "start_load_kv", ("context",), ("load",), None),
         ("WORKER", "wait_for_layer_load", ("layer0",), ("wait_for_layer", "layer0"), None),
         ("WORKER", "wait_for_save", (), ("store",), None),
@@ -84,31 +88,31 @@ def make(monkeypatch):
             "SCHEDULER",
             "update_state_after_alloc",
             ("request", "blocks", 3),
-            ("allocated", "request", 3),
+            ("allocated", "request", 3, "blocks"),
             None,
         ),
-        ("SCHEDULER", "build_connector_meta", ("output",), ("plan_step", "output"), "="),
         (
             "SCHEDULER",
             "request_finished",
             ("request", [1]),
-            ("finished", "request", [1]),
+            ("finished", "request", ([1],)),
             ("=", None),
         ),
         (
             "SCHEDULER",
             "request_finished_all_groups",
             ("request", ([1, 2],)),
-            ("finished", "request", [1, 2]),
+            ("finished", "request", ([1, 2],)),
             ("=", None),
         ),
         (
             "SCHEDULER",
             "request_finished_all_groups",
             ("request", ()),
-            ("finished", "request", []),
+            ("finished", "request", ()),
             ("=", None),
         ),
+        ("SCHEDULER", "get_kv_connector_stats", (), ("take_stats",), "="),
         ("SCHEDULER", "reset_cache", (), ("reset",), "="),
         ("SCHEDULER", "shutdown", (), ("close",), None),
     ],
@@ -126,7 +130,6 @@ def test_calls_are_passed_on(make, role, method, arguments, call, answer):
 def test_layers_are_not_saved_one_by_one(make):
     connector, half = make("WORKER")
     connector.save_kv_layer("layer0", object(), object())
-    connector.handle_preemptions("plan")
     assert half.calls == []
 
 
@@ -156,12 +159,36 @@ def test_a_call_for_the_other_half_is_a_mistake(make, role, method, arguments):
         getattr(connector, method)(*arguments)
 
 
-def test_the_scheduler_counts_too(make):
+def test_questions_and_stores_are_counted(make):
     connector, half = make("SCHEDULER")
-    assert connector.get_kv_connector_stats() is None
-    half.stats.add(lookups=2)
-    assert connector.get_kv_connector_stats().data == {"lookups": 2}
-    assert connector.get_kv_connector_stats() is None
+    connector.get_num_new_matched_tokens("request", 3)
+    (seconds,) = half.stats.take().data["lookup_times"]
+    assert 0 < seconds < 1
+    plans = [StepPlan(), StepPlan(stores=[None, None])]
+    half.plan_step = lambda output: plans[output]
+    assert [connector.build_connector_meta(step) for step in (0, 1)] == plans
+    assert half.stats.take().data == {"stores": 2}
+
+
+def test_hits_are_told_by_vllms_names_of_tiers(make):
+    connector, half = make("SCHEDULER")
+    half.tiers_of = lambda request, tokens: {"dram": 3, "disk": 2, "remote": tokens - 5}
+    assert connector.get_external_cache_hit_sources("request", 9) == {
+        CacheHitSource.HOST: 3,
+        CacheHitSource.DISK: 2,
+        CacheHitSource.EXTERNAL_UNSPECIFIED: 4,
+    }
+    half.tiers_of = lambda request, tokens: {}
+    assert connector.get_external_cache_hit_sources("request", 9) == {CacheHitSource.HOST: 9}
+    assert connector.get_external_cache_hit_sources("request", 0) == {}
+
+
+def test_events_are_passed_on_and_a_reset_is_one(make):
+    connector, half = make("SCHEDULER")
+    half.events = Half()
+    assert connector.take_events() == "answer of take"
+    connector.reset_cache()
+    assert half.events.calls == [("take",), ("cleared",)]
 
 
 def test_statistics_of_another_process_are_put_together_again():
@@ -198,3 +225,28 @@ def test_every_method_overridden_is_one_vllm_knows():
     own = {name for name in vars(LMCacheConnector) if not name.startswith("_")}
     of_vllm = set(dir(KVConnectorBase_V1)) | {"request_finished_all_groups"}
     assert own - of_vllm == set()
+
+
+@pytest.mark.parametrize(("found", "waits"), [(3, True), (0, False), (None, False)])
+def test_requests_wait_in_the_queue_for_what_is_loaded_ahead(make, found, waits):
+    connector, half = make("SCHEDULER")
+    half.loads_ahead = True
+    half.matched_tokens = lambda request, computed: found
+    assert connector.get_num_new_matched_tokens("request", 0) == (found, waits)
+
+
+def test_failed_loads_reach_the_scheduler(make):
+    connector, half = make("SCHEDULER")
+    output = types.SimpleNamespace(kv_connector_worker_meta=None, failed_recving={"r"})
+    connector.update_connector_output(output)
+    assert half.calls == [("take_failed", {"r"})]
+
+
+def test_requests_that_wait_no_more_are_told_with_the_others(make):
+    connector, half = make("WORKER")
+    half.take_arrived = lambda: ({"a", "b"}, {"b"})
+    half.take_ended = lambda: {"c"}
+    results = connector.get_transfer_results(set())
+    assert results.finished_sending == {"c"}
+    assert results.finished_recving == {"a", "b"}
+    assert results.failed_recving == {"b"}

@@ -60,10 +60,12 @@ def read(config, *specs, chunk=256, rank=0, **changes):
 def test_sizes(config):
     geometry = read(config)
     assert isinstance(geometry, EngineGeometry)
-    assert geometry.page_bytes == PAGE_BYTES
-    assert geometry.block_bytes == LAYERS * PAGE_BYTES
-    assert geometry.chunk_blocks == 256 // BLOCK_TOKENS
-    assert geometry.chunk_bytes == 8 * LAYERS * PAGE_BYTES
+    (group,) = geometry.groups
+    assert group.page_bytes == (PAGE_BYTES,) * LAYERS
+    assert group.block_bytes == LAYERS * PAGE_BYTES
+    assert geometry.slot_token_bytes == LAYERS * PAGE_BYTES // BLOCK_TOKENS
+    assert not geometry.loads_ahead
+    assert not geometry.has_window
     assert geometry.identity.name == "small"
     assert geometry.dtype == "float32/auto"
 
@@ -77,12 +79,12 @@ def test_chunks_are_whole_blocks(config, asked, used):
 
 def test_padding_between_pages_is_not_kept(config):
     spec = make_spec(page_size_padded=2 * PAGE_BYTES)
-    assert read(config, spec).page_bytes == PAGE_BYTES
+    assert read(config, spec).groups[0].page_bytes == (PAGE_BYTES,) * LAYERS
 
 
 def test_latent_kv_has_one_vector_per_token(config):
     spec = MLAAttentionSpec(**{**ATTENTION, "num_kv_heads": 1, "head_size": 576})
-    assert read(config, spec).page_bytes == BLOCK_TOKENS * 576 * 4
+    assert read(config, spec).groups[0].page_bytes == (BLOCK_TOKENS * 576 * 4,) * LAYERS
 
 
 @pytest.mark.parametrize(
@@ -106,9 +108,9 @@ def test_ranks_and_lanes(folder, parallel, replicas, rank, lanes, lane, owns):
     config = make_vllm_config(folder, parallel=sizes)
     kept = LAYERS // pipeline
     geometry = read(config, rank=rank, layers=kept, kv_tp_replicas=replicas)
-    assert (geometry.lanes, geometry.lane, geometry.owns_lane) == (lanes, lane, owns)
-    assert geometry.block_bytes == kept * PAGE_BYTES
-    assert geometry.total_layers == LAYERS
+    assert (geometry.lanes, geometry.lane(0), geometry.owns_lanes) == (lanes, lane, owns)
+    assert geometry.groups[0].block_bytes == kept * PAGE_BYTES
+    assert geometry.groups[0].plane_bytes == [PAGE_BYTES] * LAYERS
 
 
 def test_scheduler_and_ranks_are_of_one_namespace(folder):
@@ -124,8 +126,6 @@ def test_scheduler_and_ranks_are_of_one_namespace(folder):
 @pytest.mark.parametrize(
     ("specs", "reason"),
     [
-        ([make_spec(), make_spec()], r"2 groups \(FullAttentionSpec\).*--disable-hybrid"),
-        ([SlidingWindowSpec(**ATTENTION, sliding_window=64)], "kind SlidingWindowSpec"),
         (
             [MambaSpec(block_size=32, shapes=((4, 4),), dtypes=(torch.float32,))],
             "kind MambaSpec",
@@ -147,15 +147,84 @@ def test_a_model_without_kv_is_refused(config):
     assert "transferred" in read(config, kv_cache_groups=[group]).reason
 
 
-def test_layers_that_differ_are_looked_at_one_by_one(config):
-    def together(second):
-        specs = {"a": make_spec(), "b": second}
-        return UniformTypeKVCacheSpecs(block_size=BLOCK_TOKENS, kv_cache_specs=specs)
+def read_group(config, second, rank=0):
+    """Read the geometry of a group of two layers, of which one is like this."""
+    specs = {"b": second, "a": make_spec()}
+    wrapped = UniformTypeKVCacheSpecs(block_size=BLOCK_TOKENS, kv_cache_specs=specs)
+    return read(config, kv_cache_groups=[KVCacheGroupSpec(["a", "b"], wrapped)], rank=rank)
 
-    assert read(config, together(make_spec(sliding_window=64))).page_bytes == PAGE_BYTES
-    assert "different sizes" in read(config, together(make_spec(num_kv_heads=1))).reason
-    window = SlidingWindowSpec(**ATTENTION, sliding_window=64)
-    assert "SlidingWindowSpec" in read(config, together(window)).reason
+
+def test_layers_that_differ_are_looked_at_one_by_one(config):
+    windows = read_group(config, make_spec(sliding_window=64))
+    assert windows.groups[0].page_bytes == (PAGE_BYTES, PAGE_BYTES)
+    heads = read_group(config, make_spec(num_kv_heads=1))
+    assert heads.groups[0].page_bytes == (PAGE_BYTES, PAGE_BYTES // HEADS)
+    assert heads.groups[0].block_bytes == PAGE_BYTES + PAGE_BYTES // HEADS
+    state = MambaSpec(block_size=BLOCK_TOKENS, shapes=((4, 4),), dtypes=(torch.float32,))
+    assert "MambaSpec" in read_group(config, state).reason
+    roots = {
+        found.namespace(_native).root()
+        for found in (windows, heads, read_group(config, make_spec()))
+    }
+    assert len(roots) == 3
+
+
+def window(tokens=64, **changes):
+    return SlidingWindowSpec(**{**ATTENTION, **changes}, sliding_window=tokens)
+
+
+def test_groups_have_lanes_of_their_own(folder):
+    config = make_vllm_config(folder, parallel={"tensor_parallel_size": 2})
+    geometry = read(config, window(), make_spec(), rank=1)
+    assert [group.window_tokens for group in geometry.groups] == [64, 0]
+    assert geometry.loads_ahead
+    assert geometry.has_window
+    assert geometry.lanes == 4
+    assert [geometry.lane(0), geometry.lane(1)] == [1, 3]  # as the native library counts them
+
+
+def test_blocks_may_be_of_several_sizes(config):
+    wide = make_spec(block_size=3 * BLOCK_TOKENS)
+    geometry = read(config, window(512), wide, chunk=256)
+    assert geometry.block_tokens == 3 * BLOCK_TOKENS
+    assert geometry.chunk_tokens == 9 * BLOCK_TOKENS
+    assert [group.block_tokens for group in geometry.groups] == [BLOCK_TOKENS, 3 * BLOCK_TOKENS]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "chunk", "used"), [(64, 256, 64), (100, 256, 96), (16, 256, 32), (512, 256, 256)]
+)
+def test_a_chunk_is_no_longer_than_a_window(config, tokens, chunk, used):
+    assert read(config, window(tokens), make_spec(), chunk=chunk).chunk_tokens == used
+    assert read(config, window(tokens), chunk=chunk).chunk_tokens == used
+
+
+def test_another_window_is_another_namespace(config):
+    roots = {
+        read(config, *specs).namespace(_native).root()
+        for specs in (
+            (window(64), make_spec()),
+            (window(96), make_spec()),
+            (make_spec(), window(64)),
+            (make_spec(), make_spec()),
+            (make_spec(),),
+        )
+    }
+    assert len(roots) == 5
+
+
+def test_stages_of_a_pipeline_must_be_alike(folder):
+    stages = make_vllm_config(folder, parallel={"pipeline_parallel_size": 2})
+    assert "several stages" in read(stages, window(), make_spec()).reason
+    assert "several stages" in read_group(stages, make_spec(sliding_window=64)).reason
+
+
+def test_a_vllm_that_cannot_be_told_of_a_failed_load_is_refused(config, monkeypatch):
+    from lmcache.integration.vllm import compat
+
+    monkeypatch.setattr(compat, "TELLS_FAILED_LOADS", False)
+    assert "needs vLLM 0.32" in read(config, window(), make_spec()).reason
+    assert isinstance(read(config, make_spec()), EngineGeometry)
 
 
 def test_context_parallel_is_refused(folder):

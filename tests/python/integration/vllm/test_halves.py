@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("vllm", reason="the halves need vLLM")
 
-from lmcache.config import LMCacheConfig
+from lmcache.config import LMCacheConfig, load_config
 from lmcache.errors import ConfigError, UnavailableError
-from lmcache.integration.vllm import halves
+from lmcache.integration.vllm import failure_policy, halves
 from lmcache.integration.vllm.step_plan import LoadPlan, StepPlan
 from lmcache.integration.vllm.worker_report import WorkerReport
 
@@ -36,6 +36,16 @@ class Ranks:
         )
 
 
+class Chosen:
+    """A `KVTransferConfig` whose policy was written down."""
+
+    def __init__(self, **settings):
+        vars(self).update(settings)
+
+
+failure_policy.watch_class(Chosen)
+
+
 @pytest.fixture
 def ranks(monkeypatch):
     ranks = Ranks()
@@ -54,15 +64,48 @@ def start(ranks, monkeypatch, caplog):
             max_concurrent_batches=1,
             parallel_config=types.SimpleNamespace(world_size=4, rank=rank),
             compilation_config=types.SimpleNamespace(cudagraph_mode=None),
-            kv_transfer_config=types.SimpleNamespace(kv_load_failure_policy="fail"),
+            kv_transfer_config=make.transfer,
         )
         if rank is None:
-            half = halves.open_scheduler_half(config, "kv")
-            assert config.kv_transfer_config.kv_load_failure_policy == "recompute"
-            return half
+            return halves.open_scheduler_half(config, "kv")
         return halves.open_worker_half(config, "kv")
 
+    make.transfer = types.SimpleNamespace(kv_load_failure_policy="fail")
     return make
+
+
+def test_a_policy_that_nobody_chose_becomes_ours(start):
+    start(rank=0)
+    assert start.transfer.kv_load_failure_policy == "fail"  # the scheduler half is the one to say
+    start()
+    assert start.transfer.kv_load_failure_policy == "recompute"
+
+
+def test_a_policy_that_the_user_chose_stays(start, caplog):
+    start.transfer = Chosen(kv_load_failure_policy="fail")
+    start()
+    assert start.transfer.kv_load_failure_policy == "fail"
+    assert any("kv_load_failure_policy" in line for line in caplog.messages)
+
+
+def test_settings_of_a_server_are_answered_once(start, monkeypatch, caplog):
+    def read(_):
+        return load_config({"lmcache.mp.host": "h", "lmcache.mp.port": 1}, log_warnings=False)
+
+    for rank in (None, 0, 1):
+        start(rank)
+    caplog.clear()
+    for rank in (None, 0, 1):
+        monkeypatch.setattr(halves, "read_config", read)
+        config = types.SimpleNamespace(
+            max_concurrent_batches=1,
+            parallel_config=types.SimpleNamespace(world_size=4, rank=rank),
+            compilation_config=types.SimpleNamespace(cudagraph_mode=None),
+            kv_transfer_config=start.transfer,
+        )
+        (halves.open_scheduler_half if rank is None else halves.open_worker_half)(config, "kv")
+    [line] = caplog.messages
+    assert "the segment of the node replaces the cache server" in line
 
 
 def test_each_half_attaches_as_what_it_is(start, ranks):
@@ -71,6 +114,18 @@ def test_each_half_attaches_as_what_it_is(start, ranks):
     assert isinstance(worker, halves.WorkerHalf)
     assert ranks.seen == [("kv", None), ("kv", 3)]
     assert worker.take_report() is None
+
+
+def test_events_are_those_of_the_scheduler(start, monkeypatch):
+    monkeypatch.setattr(halves, "open_events", lambda *arguments: arguments[1:])
+    monkeypatch.setattr(halves, "replace", lambda attachment, events: attachment_of(events))
+    config, kv = start().events
+    assert (kv, hasattr(config, "kv_transfer_config")) == ("kv", True)
+
+
+def attachment_of(events):
+    """An attachment of which nothing but the events is asked in this file."""
+    return types.SimpleNamespace(**{**vars(ATTACHMENT), "events": events})
 
 
 def test_a_scheduler_that_cannot_attach_runs_without_and_says_so_once(start, ranks, caplog):
@@ -105,7 +160,7 @@ def test_who_switches_the_cache_off_hears_nothing(start, ranks, caplog):
     worker = start(rank=0, enable_prefix_cache=False)
     assert ranks.seen == []
     assert caplog.messages == []
-    load = LoadPlan("r", [[1]], [0], [[5]], shares_last_block=False)
+    load = LoadPlan("r", [[1]], [[0]], [[[5]]], shares_last_block=False)
     worker.begin_step(StepPlan(loads=[load]))  # cannot come, and would still be answered
     worker.load()
     assert worker.take_bad_blocks() == {5}
@@ -120,7 +175,9 @@ def test_no_cache_finds_nothing_and_keeps_nothing():
     assert half.finished(object(), [1, 2]) is False
     half.take_report(WorkerReport(ranks_off=1))
     assert half.reset() is True
-    assert half.stats.take() is None
+    assert half.tiers_of(object(), 0) == {}
+    assert half.take_stats().data == {"healthy": 0.0}  # said once
+    assert half.take_stats() is None
     half.close()
 
 

@@ -43,7 +43,7 @@ class Jobs:
         return self.failed.get(job, [])
 
 
-LOAD = LoadPlan("r", [[11, 12]], [1, 0], [[5, 6], [7, 8]], shares_last_block=True)
+LOAD = LoadPlan("r", [[11, 12]], [[1, 0]], [[[5, 6], [7, 8]]], shares_last_block=True)
 
 
 @pytest.fixture
@@ -74,14 +74,14 @@ def test_a_block_that_the_step_writes_to_is_waited_for_first(engine, step):
 
 
 def test_whole_blocks_go_layer_by_layer(engine, step):
-    whole = LoadPlan("r", [[11]], [0], [[5, 6]], shares_last_block=False)
+    whole = LoadPlan("r", [[11]], [[0]], [[[5, 6]]], shares_last_block=False)
     step.start([whole], 0, layerwise=True)
     assert step.layerwise
     assert engine.waited == []
 
 
 def test_a_single_shared_block_leaves_nothing_to_stream(engine, step):
-    one = LoadPlan("r", [[11]], [2], [[5]], shares_last_block=True)
+    one = LoadPlan("r", [[11]], [[2]], [[[5]]], shares_last_block=True)
     step.start([one], 0, layerwise=True)
     assert engine.submitted == [[(11, 2, [5])]]
     assert not step.layerwise
@@ -95,7 +95,7 @@ def test_failed_chunks_are_named_by_their_blocks(engine, step):
 
 
 def test_missing_chunks_fail_at_once(engine, step):
-    gone = LoadPlan("r", [[11, 0]], [0, 0], [[5], [6]], shares_last_block=False)
+    gone = LoadPlan("r", [[11, 0]], [[0, 0]], [[[5], [6]]], shares_last_block=False)
     step.start([gone], 0, layerwise=False)
     assert engine.submitted == [[(11, 0, [5])]]
     assert step.end() == {6}

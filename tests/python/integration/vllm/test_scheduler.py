@@ -206,19 +206,19 @@ def test_a_broken_engine_costs_the_cache_and_nothing_else(serve, call, caplog):
     assert caplog.text.count("going on without the cache") == 1
 
 
-def test_a_promise_is_kept_or_reported(serve):
+def test_a_promise_is_kept_or_reported(serve, monkeypatch):
+    from lmcache.integration.vllm import scheduler
+
     loop = serve()
     ask(loop, PROMPT)
-    original = loop.scheduler._plan_load
 
     def broken(*arguments):
         raise OSError("broken")
 
-    loop.scheduler._plan_load = broken
+    monkeypatch.setattr(scheduler, "plan_load", broken)
     request = ask(loop, PROMPT)
     assert request.loaded_tokens == len(PROMPT) - 1  # was promised
     assert any(plan.lost_blocks for plan in loop.plans)
-    loop.scheduler._plan_load = original
 
 
 def test_metadata_is_small(serve):

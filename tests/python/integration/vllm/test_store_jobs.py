@@ -7,6 +7,9 @@ import pytest
 
 pytest.importorskip("vllm", reason="step plans are vLLM's metadata")
 
+from paged_geometry import geometry
+
+from lmcache.integration.vllm.geometry import GroupGeometry
 from lmcache.integration.vllm.step_plan import StorePlan
 from lmcache.integration.vllm.store_jobs import StoreJobs
 
@@ -43,7 +46,7 @@ class Jobs:
 
 def plan(request_id, *refs, confirmed=False):
     lanes = [[0] * len(refs), list(refs)]
-    return StorePlan(request_id, lanes, [[i] for i in range(len(refs))], confirmed)
+    return StorePlan(request_id, lanes, [[[i] for i in range(len(refs))]], confirmed)
 
 
 @pytest.fixture
@@ -53,20 +56,20 @@ def engine():
 
 @pytest.fixture
 def jobs(engine):
-    return StoreJobs(engine, lane=1)
+    return StoreJobs(engine, geometry(2, 1))
 
 
 def test_only_what_is_reserved_for_this_rank_is_stored(engine, jobs):
-    jobs.start(7, plan("r", 11, 0, 13), spoilt=False)
+    jobs.start([7], plan("r", 11, 0, 13), spoilt=False)
     assert engine.submitted == [(7, [(11, [0]), (13, [2])])]
-    jobs.start(7, plan("r", 0), spoilt=False)
+    jobs.start([7], plan("r", 0), spoilt=False)
     assert len(engine.submitted) == 1
 
 
 def test_a_request_has_ended_when_all_its_jobs_have(engine, jobs):
     assert jobs.ended("r")
-    jobs.start(7, plan("r", 1), spoilt=False)
-    jobs.start(7, plan("r", 2), spoilt=False)
+    jobs.start([7], plan("r", 1), spoilt=False)
+    jobs.start([7], plan("r", 2), spoilt=False)
     engine.over.add(1)
     assert not jobs.ended("r")
     engine.over.add(2)
@@ -77,7 +80,7 @@ def test_a_request_has_ended_when_all_its_jobs_have(engine, jobs):
 
 
 def test_spoilt_chunks_are_given_back(engine, jobs):
-    jobs.start(7, plan("r", 1, 2), spoilt=True)
+    jobs.start([7], plan("r", 1, 2), spoilt=True)
     assert engine.cancelled == [1, 2]
     assert engine.submitted == []
     assert jobs.ended("r")
@@ -86,8 +89,8 @@ def test_spoilt_chunks_are_given_back(engine, jobs):
 
 
 def test_settling_drops_what_takes_too_long(engine, jobs):
-    jobs.start(7, plan("a", 1), spoilt=False)
-    jobs.start(7, plan("b", 2), spoilt=False)
+    jobs.start([7], plan("a", 1), spoilt=False)
+    jobs.start([7], plan("b", 2), spoilt=False)
     engine.over.add(1)
     jobs.settle_all(0.01)
     assert engine.dropped == [2]
@@ -98,7 +101,24 @@ def test_settling_drops_what_takes_too_long(engine, jobs):
 
 
 def test_reap_forgets_what_is_over(engine, jobs):
-    jobs.start(7, plan("a", 1), spoilt=False)
+    jobs.start([7], plan("a", 1), spoilt=False)
     engine.over.add(1)
     jobs.reap()
     assert jobs.take_stored_chunks() == 1
+
+
+def test_copies_out_of_a_window_end_before_others_get_its_blocks(engine):
+    groups = (GroupGeometry(("a",), (64,), 8), GroupGeometry(("b",), (64,), 8, window_tokens=32))
+    jobs = StoreJobs(engine, geometry(groups=groups))
+    store = StorePlan("r", [[1], [2]], [[[10]], [[20]]], confirmed=True)
+    jobs.start([7, 8], store, spoilt=False)
+    assert engine.submitted == [(7, [(1, [10])]), (8, [(2, [20])])]
+    jobs.settle_windows(0.01)
+    assert engine.dropped == [2]  # it took too long; the other one may go on
+    assert not jobs.ended("r")
+    jobs.settle_windows(0.01)
+    assert engine.dropped == [2]
+    engine.over.add(1)
+    assert jobs.ended("r")
+    assert jobs.take_stored_chunks() == 1
+    assert jobs.take_dropped_refs() == [2]

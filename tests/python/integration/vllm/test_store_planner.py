@@ -9,14 +9,21 @@ import pytest
 
 pytest.importorskip("vllm", reason="step plans are vLLM's metadata")
 
+from paged_geometry import geometry
 from paged_model import BLOCK, CHUNK
 
 from lmcache.config import LMCacheConfig
-from lmcache.integration.vllm.store_planner import StorePlanner
+from lmcache.integration.vllm.geometry import GroupGeometry
+from lmcache.integration.vllm.store_planner import NULL_BLOCK, StorePlanner
 
 PROMPT = 3 * CHUNK + BLOCK + 1
 PER_CHUNK = CHUNK // BLOCK
 BLOCKS = list(range(100, 120))
+WINDOW = 2 * CHUNK
+GROUPS = (
+    GroupGeometry(("a",), (64,), BLOCK),
+    GroupGeometry(("b",), (64,), 2 * BLOCK, window_tokens=WINDOW),
+)
 
 
 class Slots:
@@ -62,11 +69,10 @@ def slots():
 
 @pytest.fixture
 def planner(slots):
-    def make(**settings):
-        geometry = types.SimpleNamespace(
-            chunk_tokens=CHUNK, block_tokens=BLOCK, chunk_blocks=PER_CHUNK
+    def make(groups=1, **settings):
+        attachment = types.SimpleNamespace(
+            engine=slots, geometry=geometry(groups=GROUPS[:groups]), events=None
         )
-        attachment = types.SimpleNamespace(engine=slots, geometry=geometry)
         return StorePlanner(attachment, LMCacheConfig(chunk_size=CHUNK, **settings), slots)
 
     return make
@@ -111,12 +117,14 @@ def test_of_an_answer_only_tokens_that_were_kept(planner, confirmed, stored):
 def test_slots_blocks_and_what_is_watched(planner, slots):
     slots.has = {1}
     state = State()
-    (plan,) = planner().reserve(state, PROMPT, BLOCKS, confirmed=False)
+    (plan,) = planner().reserve(state, PROMPT, [BLOCKS], confirmed=False)
     assert state.hashed
     assert slots.asked == [("space", 0, PROMPT)]
     assert plan.refs == [[1000, 0, 1002, 1003], [2000, 0, 2002, 2003]]
-    assert [len(blocks) for blocks in plan.block_ids] == [PER_CHUNK] * 3 + [2]
-    assert [block for blocks in plan.block_ids for block in blocks] == BLOCKS[: 3 * PER_CHUNK + 2]
+    assert [len(blocks) for blocks in plan.block_ids[0]] == [PER_CHUNK] * 3 + [2]
+    assert [block for blocks in plan.block_ids[0] for block in blocks] == BLOCKS[
+        : 3 * PER_CHUNK + 2
+    ]
     assert not plan.confirmed
     assert slots.watched == [("r", [1000, 1002, 1003, 2000, 2002, 2003])]
     assert (state.next_chunk, state.tail_stored) == (3, True)
@@ -125,12 +133,12 @@ def test_slots_blocks_and_what_is_watched(planner, slots):
 def test_the_next_store_begins_where_the_last_one_ended(planner, slots):
     state = State()
     planner = planner()
-    planner.reserve(state, CHUNK, BLOCKS, confirmed=False)
+    planner.reserve(state, CHUNK, [BLOCKS], confirmed=False)
     assert not planner.is_new(state, CHUNK)
     assert planner.is_new(state, CHUNK + 1)
-    (plan,) = planner.reserve(state, 2 * CHUNK, BLOCKS, confirmed=True)
+    (plan,) = planner.reserve(state, 2 * CHUNK, [BLOCKS], confirmed=True)
     assert slots.asked[-1] == ("space", 1, 2 * CHUNK)
-    assert plan.block_ids == [BLOCKS[PER_CHUNK : 2 * PER_CHUNK]]
+    assert plan.block_ids[0] == [BLOCKS[PER_CHUNK : 2 * PER_CHUNK]]
     assert plan.confirmed
     assert not state.tail_stored
 
@@ -138,22 +146,22 @@ def test_the_next_store_begins_where_the_last_one_ended(planner, slots):
 def test_nothing_to_store_is_no_plan(planner, slots):
     slots.has = {0, 1}
     state = State()
-    assert planner().reserve(state, 2 * CHUNK, BLOCKS, confirmed=False) == []
+    assert planner().reserve(state, 2 * CHUNK, [BLOCKS], confirmed=False) == []
     assert slots.watched == []
     assert state.next_chunk == 2
 
 
 def test_at_the_end_what_a_fence_held_back_is_stored(planner):
-    (plan,) = planner().last(State(confirmed=PROMPT), BLOCKS)
+    (plan,) = planner().last(State(confirmed=PROMPT), [BLOCKS])
     assert plan.confirmed
-    assert len(plan.block_ids) == 4
-    (plan,) = planner().last(State(confirmed=PROMPT), BLOCKS[: PER_CHUNK + 1])
-    assert len(plan.block_ids) == 1  # the other blocks are gone
+    assert len(plan.block_ids[0]) == 4
+    (plan,) = planner().last(State(confirmed=PROMPT), [BLOCKS[: PER_CHUNK + 1]])
+    assert len(plan.block_ids[0]) == 1  # the other blocks are gone
 
 
 def test_at_the_end_of_a_conversation_the_answer_is_stored(planner, slots):
     state = State(confirmed=PROMPT + 4, answer=5)
-    (plan,) = planner(conversation_mode=True).last(state, BLOCKS)
+    (plan,) = planner(conversation_mode=True).last(state, [BLOCKS])
     assert slots.asked == [("space", 0, PROMPT + 4)]  # the last token was never computed
     assert plan.confirmed
 
@@ -161,7 +169,34 @@ def test_at_the_end_of_a_conversation_the_answer_is_stored(planner, slots):
 def test_nothing_is_stored_of_what_a_reset_made_outdated_or_is_stored_already(planner, slots):
     state = State(confirmed=PROMPT)
     state.outdated = True
-    assert planner().last(state, BLOCKS) == []
+    assert planner().last(state, [BLOCKS]) == []
     state.outdated, state.next_chunk, state.tail_stored = False, 3, True
-    assert planner().last(state, BLOCKS) == []
+    assert planner().last(state, [BLOCKS]) == []
     assert slots.asked == []
+
+
+def test_each_group_gives_blocks_of_its_own(planner):
+    wide = list(range(200, 210))
+    (plan,) = planner(groups=2).reserve(State(), 2 * CHUNK, [BLOCKS, wide], confirmed=False)
+    assert plan.block_ids == [
+        [BLOCKS[:PER_CHUNK], BLOCKS[PER_CHUNK : 2 * PER_CHUNK]],
+        [wide[: PER_CHUNK // 2], wide[PER_CHUNK // 2 : PER_CHUNK]],
+    ]
+
+
+@pytest.mark.parametrize(("passed", "first"), [(1, 1), (2, 1), (3, 2), (4, 2)])
+def test_what_a_window_has_passed_is_not_stored(planner, slots, passed, first):
+    wide = [NULL_BLOCK] * passed + list(range(200, 210))
+    state = State()
+    (plan,) = planner(groups=2).reserve(state, 3 * CHUNK, [BLOCKS, wide], confirmed=False)
+    assert slots.asked == [("space", first, 3 * CHUNK)]
+    assert all(NULL_BLOCK not in ids for ids in plan.block_ids[1])
+    assert state.next_chunk == 3
+
+
+def test_nothing_is_left_to_store_when_a_window_has_passed_it_all(planner, slots):
+    state = State()
+    ids = [BLOCKS, [NULL_BLOCK] * PER_CHUNK]
+    assert planner(groups=2).reserve(state, 2 * CHUNK, ids, confirmed=False) == []
+    assert slots.asked == []
+    assert state.next_chunk == 2

@@ -115,7 +115,7 @@ def test_a_worker_that_never_attached_reports_every_load():
     config = types.SimpleNamespace(compilation_config=types.SimpleNamespace(cudagraph_mode=None))
     worker = WorkerHalf(None, LMCacheConfig(), config, reason="no segment")
     worker.register({}, 4)
-    load = LoadPlan("r", [[1]], [0], [[5, 6]], shares_last_block=False)
+    load = LoadPlan("r", [[1]], [[0]], [[[5, 6]]], shares_last_block=False)
     worker.begin_step(StepPlan(loads=[load], released=["gone"], lost_blocks=[9]))
     worker.load()
     worker.wait_for_layer("layer0")
