@@ -40,13 +40,11 @@ NOT_SETTINGS_PREFIXES = ("LMCACHE_CUDA", "LMCACHE_TEST_", "LMCACHE_DEMO_", "LMCA
 # Settings of existing deployments that have no meaning here -> why. They never stop a start.
 _SERVER = "the segment of the node replaces the cache server"
 OBSOLETE = {
-    "mp.host": _SERVER,
-    "mp.port": _SERVER,
-    "mp.mq_timeout": _SERVER,
-    "mp.heartbeat_interval": _SERVER,
     "lmcache_rpc_port": "the scheduler reads the index directly, without a port",
     "discard_partial_chunks": 'set "save_unfull_chunk" instead',
 }
+# All that is left of these: addresses, timeouts and ways to start a cache server.
+_OF_SERVER = "mp."
 
 
 def field_of(name: str, fields: Collection[str]) -> str | None:
@@ -54,6 +52,12 @@ def field_of(name: str, fields: Collection[str]) -> str | None:
     bare = name.removeprefix(PREFIX)
     field = ALIASES.get(bare, bare)
     return field if field in fields else None
+
+
+def why_obsolete(name: str) -> str | None:
+    """Return why a setting of existing deployments has no meaning here, None for any other name."""
+    bare = name.removeprefix(PREFIX)
+    return _SERVER if bare.startswith(_OF_SERVER) else OBSOLETE.get(bare)
 
 
 def names_of(field: str) -> tuple[str, ...]:
@@ -86,4 +90,6 @@ def translated(name: str, value: Any) -> tuple[str, Any]:
     """
     if name.removeprefix(PREFIX) == "remote_serde" and str(value).strip().lower() == "cachegen":
         return "compression", "cachegen"
+    if name.removeprefix(PREFIX) == "mp.save_decode_cache":  # the one that is not for the server
+        return "conversation_mode", value
     return name, value

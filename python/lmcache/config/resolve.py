@@ -72,9 +72,9 @@ class _LayerReader:
     def _read(self, written: Setting) -> None:
         name, raw = aliases.translated(written.name, written.value)
         setting = Setting(written.name, raw, written.source)
-        bare = name.removeprefix(aliases.PREFIX)
-        if bare in aliases.OBSOLETE:
-            self._obsolete.setdefault(aliases.OBSOLETE[bare], []).append(setting)
+        why = aliases.why_obsolete(name)
+        if why is not None:
+            self._obsolete.setdefault(why, []).append(setting)
             return
         target = aliases.field_of(name, self._fields)
         if target is None:

@@ -77,6 +77,7 @@ PYTHON_CONFINED = {
 DICTATED_PATHS = (
     "python/lmcache/utils.py",
     "python/lmcache/v1/",
+    "python/lmcache/integration/vllm/lmcache_connector_v1.py",
     "python/lmcache/integration/vllm/utils.py",
     "python/lmcache/integration/vllm/vllm_v1_adapter.py",
 )

@@ -154,11 +154,21 @@ def test_cachegen_as_serde_is_a_compression() -> None:
 
 def test_settings_of_a_cache_server_are_answered_by_one_line() -> None:
     config = load_config(
-        {"lmcache.mp.host": "tcp://localhost", "lmcache.mp.port": 5555, "chunk_size": 64},
+        {
+            "lmcache.mp.host": "tcp://localhost",
+            "lmcache.mp.port": 5555,
+            "lmcache.mp.server_urls": ["tcp://a:1", "tcp://b:1"],
+            "lmcache.mp.autostart.server_args": "--l1-size-gb 20",
+            "lmcache.mp.eager_prefetch": True,
+            "lmcache.mp.a_setting_of_tomorrow": 1,
+            "lmcache.mp.save_decode_cache": True,
+            "chunk_size": 64,
+        },
         environ={},
     )
     assert config.chunk_size == 64
+    assert config.conversation_mode is True  # this one has a meaning here
     [warning] = config.warnings
-    assert "lmcache.mp.host" in warning
-    assert "lmcache.mp.port" in warning
+    for name in ("host", "port", "server_urls", "autostart.server_args", "a_setting_of_tomorrow"):
+        assert f"lmcache.mp.{name}" in warning
     assert "replaces the cache server" in warning

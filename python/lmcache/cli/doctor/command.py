@@ -22,7 +22,12 @@ from lmcache.cli.doctor.memory import (
     check_memory,
     check_shared_memory,
 )
-from lmcache.cli.doctor.packages import check_native, check_packages
+from lmcache.cli.doctor.packages import (
+    check_features,
+    check_native,
+    check_packages,
+    vllm_features,
+)
 from lmcache.config import (
     LMCacheConfig,
     available_memory_bytes,
@@ -43,7 +48,14 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
     checks = list(run_checks())
     failed = any(check.status == "fail" for check in checks)
     if json:
-        print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
+        version, features = vllm_features()
+        print_json(
+            {
+                "ok": not failed,
+                "checks": [asdict(check) for check in checks],
+                "vllm": {"version": version, "features": features},
+            }
+        )
     else:
         console().print(_table(checks))
     raise typer.Exit(1 if failed else 0)
@@ -70,6 +82,7 @@ def run_checks() -> Iterator[Check]:
     yield check_cpu()
     yield check_cuda(driver)
     yield check_packages()
+    yield check_features(*vllm_features())
 
 
 def _check_configuration(config: LMCacheConfig) -> Check:

@@ -24,6 +24,7 @@ from typing import Any
 
 from lmcache.errors import ConfigError
 from lmcache.integration.vllm.activation import connector_settings, is_wanted
+from lmcache.integration.vllm.failure_policy import watch_class, watch_flag
 
 log = logging.getLogger("vllm.lmcache")
 
@@ -45,12 +46,14 @@ def platform_hook() -> None:
 def register() -> None:
     """Entry point `vllm.general_plugins`: teach vLLM's `EngineArgs` to switch us on, once."""
     try:
+        from vllm.config import KVTransferConfig
         from vllm.engine.arg_utils import EngineArgs
 
         if getattr(EngineArgs, _HOOKED, False):
             return
         for cls in (EngineArgs, *EngineArgs.__subclasses__()):
             _accept_arguments(cls)
+        watch_class(KVTransferConfig)
         _wrap(EngineArgs, "create_engine_config", _with_connector)
         _wrap(EngineArgs, "add_cli_args", _with_flags)
         _wrap(EngineArgs, "from_cli_args", _with_flag_values)
@@ -127,6 +130,7 @@ def _with_flags(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def add_cli_args(parser: Any) -> Any:
         parser = original(parser)
+        watch_flag(parser)
         group = parser.add_argument_group("LMCache")
         group.add_argument(
             "--enable-lmcache",

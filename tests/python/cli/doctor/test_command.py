@@ -11,12 +11,13 @@ import pytest
 
 from lmcache.cli.doctor import command
 from lmcache.cli.doctor.check import Check
+from lmcache.integration.vllm.features import FEATURES
 
 Run = Callable[..., Any]
 
 NAMES = [
     "configuration", "native library", "shared memory", "memory", "memlock limit", "huge pages",
-    "io_uring", "disk cache", "CPU", "CUDA", "vLLM",
+    "io_uring", "disk cache", "CPU", "CUDA", "vLLM", "vLLM features",
 ]  # fmt: skip
 
 
@@ -30,6 +31,18 @@ def test_on_this_machine(run: Run) -> None:
     for check in told["checks"]:
         assert check["found"]
         assert check["advice"] or check["status"] == "ok"
+
+
+def test_features_of_vllm_are_named_for_people_and_for_programs(run: Run) -> None:
+    pytest.importorskip("vllm", reason="its sources are read")
+    told = json.loads(run("doctor", "--json").out)
+    features = told["vllm"]["features"]
+    assert set(features) == set(FEATURES)
+    assert all(features.values())
+    assert told["vllm"]["version"] in told["checks"][-1]["found"]
+    for_people = " ".join(run("doctor").out.split())
+    for name in ("hybrid memory allocator", "KV events", "EC connector"):
+        assert name in for_people
 
 
 def test_a_wrong_configuration_fails_and_the_rest_is_still_checked(

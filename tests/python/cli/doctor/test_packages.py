@@ -7,7 +7,7 @@ import subprocess
 import sys
 from importlib import metadata
 
-from lmcache.cli.doctor.packages import check_native, check_packages
+from lmcache.cli.doctor.packages import check_features, check_native, check_packages
 
 
 def test_native_library_missing() -> None:
@@ -35,6 +35,22 @@ def test_vllm_missing() -> None:
     check = check_packages(version)
     assert (check.status, check.found) == ("warn", "vllm not installed, torch not installed")
     assert "lmcache[vllm]" in check.advice
+
+
+def test_features_found() -> None:
+    check = check_features("9.9", {"KV events": True, "cache reset": True})
+    assert (check.status, check.found) == ("ok", "vllm 9.9: KV events, cache reset")
+
+
+def test_features_missing() -> None:
+    check = check_features("9.9", {"KV events": True, "cache reset": False})
+    assert check.status == "warn"
+    assert check.found == "vllm 9.9: KV events; without cache reset"
+    assert "later vLLM" in check.advice
+
+
+def test_no_vllm_has_no_features() -> None:
+    assert check_features(None, {}).status == "warn"
 
 
 def test_nothing_is_imported_to_learn_a_version() -> None:

@@ -2,7 +2,7 @@
 """vLLM's own modules find what they import from us, and call it the way it is written.
 
 Covers `lmcache/utils.py`, `lmcache/v1/multiprocess/custom_types.py` and, in this folder, `utils.py`
-and `vllm_v1_adapter.py`: paths that vLLM chose.
+and `vllm_v1_adapter.py`: paths that vLLM chose; `lmcache_connector_v1.py` is named by deployments.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1 import lmcache_connector, lmca
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
 
 from lmcache.integration.vllm import vllm_v1_adapter
+from lmcache.integration.vllm.connector import LMCacheConnector
 from lmcache.integration.vllm.utils import mla_enabled
 from lmcache.utils import init_logger
 from lmcache.v1.multiprocess.custom_types import RequestAllocationRecord
@@ -137,6 +138,25 @@ def test_calls_go_through_the_wrapper_to_our_connector(wrapper, method, argument
         assert answer == (ours[0], False)
     elif method.startswith(("get", "build", "request")):
         assert answer == ours
+
+
+def test_a_deployment_names_our_class_by_its_module():
+    from vllm.config import KVTransferConfig
+    from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
+
+    for name, module in {
+        "LMCacheConnectorV1Dynamic": "lmcache_connector_v1",
+        "LMCacheMPConnector": "lmcache_mp_connector",
+    }.items():
+        config = KVTransferConfig(
+            kv_connector=name,
+            kv_role="kv_both",
+            kv_connector_module_path=f"lmcache.integration.vllm.{module}",
+        )
+        found = KVConnectorFactory.get_connector_class(config)
+        assert issubclass(found, LMCacheConnector)
+        assert found.__name__ == name
+        assert KVConnectorFactory.supports_hma_config(config)
 
 
 def test_there_are_no_events(wrapper):

@@ -9,12 +9,14 @@ import logging
 import types
 
 import pytest
+from paged_geometry import geometry
 
 pytest.importorskip("vllm", reason="the halves need vLLM")
 
 from lmcache.config import LMCacheConfig, load_config
 from lmcache.errors import ConfigError, UnavailableError
 from lmcache.integration.vllm import failure_policy, halves
+from lmcache.integration.vllm.attachment import Attachment
 from lmcache.integration.vllm.step_plan import LoadPlan, StepPlan
 from lmcache.integration.vllm.worker_report import WorkerReport
 
@@ -30,10 +32,7 @@ class Ranks:
         self.seen.append((kv_cache_config, rank))
         if self.error is not None:
             raise self.error
-        return types.SimpleNamespace(
-            engine=types.SimpleNamespace(has_lower_tier=False),
-            geometry=types.SimpleNamespace(lane=1),
-        )
+        return Attachment(types.SimpleNamespace(has_lower_tier=False), geometry(4, rank or 0), None)
 
 
 class Chosen:
@@ -117,15 +116,8 @@ def test_each_half_attaches_as_what_it_is(start, ranks):
 
 
 def test_events_are_those_of_the_scheduler(start, monkeypatch):
-    monkeypatch.setattr(halves, "open_events", lambda *arguments: arguments[1:])
-    monkeypatch.setattr(halves, "replace", lambda attachment, events: attachment_of(events))
-    config, kv = start().events
-    assert (kv, hasattr(config, "kv_transfer_config")) == ("kv", True)
-
-
-def attachment_of(events):
-    """An attachment of which nothing but the events is asked in this file."""
-    return types.SimpleNamespace(**{**vars(ATTACHMENT), "events": events})
+    monkeypatch.setattr(halves, "open_events", lambda attachment, config, kv: f"events of {kv}")
+    assert start().events == "events of kv"
 
 
 def test_a_scheduler_that_cannot_attach_runs_without_and_says_so_once(start, ranks, caplog):
