@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vllm serve` over HTTP: what its `/metrics` and its log say after requests whose hits are known."""
+"""`vllm serve` over HTTP: its `/metrics` and its log after requests whose hits are known."""
 
 from __future__ import annotations
 

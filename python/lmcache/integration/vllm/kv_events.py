@@ -248,13 +248,21 @@ class ChunkEvents:
 def open_events(
     attachment: Attachment, vllm_config: Any, kv_cache_config: Any
 ) -> ChunkEvents | None:
-    """Return the events of an engine; None unless vLLM is to publish them.
+    """Return the events of an engine; None unless vLLM is to publish them. Never raises.
 
     They speak of the first group of layers that attends to everything, if there is one.
     """
     wanted = getattr(vllm_config, "kv_events_config", None)
     if wanted is None or not wanted.enable_kv_cache_events:
         return None
+    try:
+        return _open_events(attachment, kv_cache_config)
+    except Exception as error:
+        log.warning("LMCache: no KV events of ours: %s", error)
+        return None
+
+
+def _open_events(attachment: Attachment, kv_cache_config: Any) -> ChunkEvents:
     geometry = attachment.geometry
     whole = [index for index, group in enumerate(geometry.groups) if not group.window_tokens]
     index = whole[0] if whole else 0

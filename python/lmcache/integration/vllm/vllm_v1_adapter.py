@@ -4,8 +4,8 @@ name.
 
     --kv-transfer-config '{"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}'
 
-vLLM's wrapper passes on no shutdown, statistics, events, preemptions or resets; what depends on
-them is done elsewhere (at exit; in `bind_connector_metadata`) or is missing.
+vLLM's wrapper passes on no shutdown, statistics, preemptions or resets; what depends on them is
+done elsewhere (at exit; in `bind_connector_metadata`) or is missing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ class LMCacheConnectorV1Impl:
 
     def __init__(self, vllm_config: Any, role: KVConnectorRole, parent: Any) -> None:
         self._connector = LMCacheConnector(vllm_config, role, parent._kv_cache_config)
+        if role == KVConnectorRole.SCHEDULER:
+            # What the wrapper itself passes on comes from the workers and has no removals.
+            parent.take_events = self._connector.take_events
 
     # Worker.
 

@@ -27,6 +27,7 @@ class Half:
         self.calls = []
         self.stats = LMCacheStats()
         self.loads_ahead = False
+        self.events = None
 
     def __getattr__(self, name):
         def call(*arguments):

@@ -159,8 +159,17 @@ def test_a_deployment_names_our_class_by_its_module():
         assert KVConnectorFactory.supports_hma_config(config)
 
 
-def test_there_are_no_events(wrapper):
+def test_workers_have_no_events(wrapper):
     assert wrapper.get_kv_connector_kv_cache_events() is None
+    assert list(wrapper.take_events()) == []
+
+
+def test_the_schedulers_events_are_ours(monkeypatch):
+    monkeypatch.setattr(vllm_v1_adapter, "LMCacheConnector", Recorder)
+    transfer = types.SimpleNamespace(get_from_extra_config=lambda name, default: default)
+    config = types.SimpleNamespace(kv_transfer_config=transfer)
+    wrapper = lmcache_connector.LMCacheConnectorV1(config, KVConnectorRole.SCHEDULER, "kv")
+    assert wrapper.take_events() == ("answer of take_events", "more")
 
 
 @pytest.mark.parametrize("latent", [True, False])

@@ -10,9 +10,11 @@ import pytest
 
 pytest.importorskip("vllm", reason="events are vLLM's")
 
+import torch
 from vllm.distributed.kv_events import BlockRemoved, BlockStored
 from vllm.lora.request import LoRARequest
 from vllm.v1.core.kv_cache_utils import maybe_convert_block_hash as convert
+from vllm.v1.kv_cache_interface import FullAttentionSpec
 
 from lmcache.integration.vllm.kv_events import ChunkEvents, open_events
 from lmcache.integration.vllm.store_ledger import ABANDONED_AFTER_S
@@ -240,3 +242,40 @@ def test_events_are_only_made_when_they_are_published():
     config.kv_events_config = types.SimpleNamespace(enable_kv_cache_events=False)
     assert open_events(None, config, None) is None
     assert open_events(None, types.SimpleNamespace(), None) is None
+
+
+def shape(*windows):
+    """An attachment of two ranks whose groups of layers have these windows."""
+    groups = tuple(
+        types.SimpleNamespace(window_tokens=window, block_tokens=BLOCK) for window in windows
+    )
+    geometry = types.SimpleNamespace(groups=groups, ranks=2, chunk_tokens=CHUNK)
+    return types.SimpleNamespace(engine=Slots(), geometry=geometry)
+
+
+def wanted():
+    return types.SimpleNamespace(
+        kv_events_config=types.SimpleNamespace(enable_kv_cache_events=True)
+    )
+
+
+def kv_cache_config(groups):
+    spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=1, head_size=8, dtype=torch.float32)
+    group = types.SimpleNamespace(kv_cache_spec=spec)
+    return types.SimpleNamespace(kv_cache_groups=[group] * groups, hash_block_size=2)
+
+
+def test_events_speak_of_the_group_that_attends_to_everything():
+    attachment = shape(16, 0)
+    events = open_events(attachment, wanted(), kv_cache_config(2))
+    attachment.engine.ready = {7, 8}
+    fine = [bytes([piece]) for piece in range(4)]
+    events.stored(request(8, block_hashes=fine), 0, 8, [[1], [2], [7], [8]])
+    (event,) = events.take()
+    assert (event.group_idx, event.block_size, event.block_hashes) == (1, BLOCK, [1, 3])
+    assert event.kv_cache_spec_kind == "full_attention"
+
+
+def test_a_vllm_nobody_has_seen_gets_no_events_and_a_line(caplog):
+    assert open_events(shape(0), wanted(), types.SimpleNamespace()) is None
+    assert "no KV events of ours" in caplog.text
