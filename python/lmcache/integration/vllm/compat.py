@@ -34,7 +34,7 @@ def hit_source(name: str) -> Any:
     return getattr(labels, name, None)
 
 
-# Whether vLLM can be told that the load a request waits for has failed, from 0.32 on. With several
+# Whether vLLM can be told that the load a request waits for has failed; 0.28 cannot. With several
 # KV groups there is no other way to say it.
 TELLS_FAILED_LOADS = hasattr(_base, "KVConnectorTransferResults")
 
@@ -44,6 +44,11 @@ def transfer_results(sent: set[str], received: set[str], failed: set[str]) -> An
     return _base.KVConnectorTransferResults(
         finished_sending=sent, finished_recving=received, failed_recving=failed
     )
+
+
+def passes_plans(wrapper: Any) -> bool:
+    """Return whether vLLM's own `LMCacheConnectorV1` hands the plan of a step on; not in 0.28."""
+    return "bind_connector_metadata" in vars(type(wrapper))
 
 
 # The KV of a group of layers.

@@ -15,6 +15,7 @@ from typing import Any
 
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
 
+from lmcache.integration.vllm import compat
 from lmcache.integration.vllm.connector import LMCacheConnector
 from lmcache.integration.vllm.step_plan import StepPlan
 
@@ -24,6 +25,8 @@ class LMCacheConnectorV1Impl:
 
     def __init__(self, vllm_config: Any, role: KVConnectorRole, parent: Any) -> None:
         self._connector = LMCacheConnector(vllm_config, role, parent._kv_cache_config)
+        # Where the wrapper keeps the plan of a step to itself, it is fetched when the step begins.
+        self._plans = None if compat.passes_plans(parent) else parent
         if role == KVConnectorRole.SCHEDULER:
             # What the wrapper itself passes on comes from the workers and has no removals.
             parent.take_events = self._connector.take_events
@@ -37,6 +40,8 @@ class LMCacheConnectorV1Impl:
         self._connector.bind_connector_metadata(metadata)
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
+        if self._plans is not None:
+            self._connector.bind_connector_metadata(self._plans._get_connector_metadata())
         self._connector.start_load_kv(forward_context, **kwargs)
 
     def wait_for_layer_load(self, layer_name: str) -> None:
