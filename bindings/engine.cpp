@@ -315,6 +315,7 @@ void bind_engine(py::module_& module) {
     return to_dict(unwrap(without_gil([&] { return target->status(); })));
   });
   bind_transfers(engine);
+  bind_tracing(engine);
 }
 
 void bind_transfers(py::class_<EngineHolder, std::shared_ptr<EngineHolder>>& engine) {

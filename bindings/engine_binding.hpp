@@ -83,5 +83,6 @@ struct FetchHolder {
 };
 
 void bind_transfers(py::class_<EngineHolder, std::shared_ptr<EngineHolder>>& engine);
+void bind_tracing(py::class_<EngineHolder, std::shared_ptr<EngineHolder>>& engine);
 
 }  // namespace lmcache::bindings

@@ -11,6 +11,7 @@ PYBIND11_MODULE(_native, module) {
   lmcache::bindings::bind_remote_calls(module);
   lmcache::bindings::bind_engine(module);
   lmcache::bindings::bind_segments(module);
+  lmcache::bindings::bind_explain(module);
   lmcache::bindings::bind_disk(module);
   lmcache::bindings::bind_remote(module);
 }

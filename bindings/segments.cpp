@@ -48,10 +48,14 @@ py::dict to_dict(ProcessStatus const& process) {
 }
 
 py::dict to_dict(NamespaceStatus const& space) {
-  return py::dict("id"_a = space.id, "model"_a = text(space.model),
-                  "description"_a = text(space.description), "entries"_a = space.entries,
-                  "bytes"_a = space.size_bytes, "lookups"_a = space.lookups,
-                  "lookup_tokens"_a = space.lookup_tokens, "hit_tokens"_a = space.hit_tokens);
+  auto const& root = space.root.bytes;
+  return py::dict("id"_a = space.id, "incarnation"_a = space.incarnation,
+                  "root"_a = py::bytes{reinterpret_cast<char const*>(root.data()), root.size()},
+                  "lanes"_a = space.lanes, "chunk_tokens"_a = space.chunk_tokens,
+                  "model"_a = text(space.model), "description"_a = text(space.description),
+                  "entries"_a = space.entries, "bytes"_a = space.size_bytes,
+                  "lookups"_a = space.lookups, "lookup_tokens"_a = space.lookup_tokens,
+                  "hit_tokens"_a = space.hit_tokens);
 }
 
 py::object to_dict(std::optional<DiskSummary> const& disk) {

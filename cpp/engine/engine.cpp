@@ -15,6 +15,7 @@
 #include <lmcache/engine/housekeeper.hpp>
 #include <lmcache/engine/prefill_speed.hpp>
 #include <lmcache/engine/remote_side.hpp>
+#include <lmcache/engine/request_tracing.hpp>
 #include <lmcache/engine/status_reader.hpp>
 #include <lmcache/engine/transfer_jobs.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
@@ -368,6 +369,14 @@ void Engine::count_request(ServedRequest const& request) noexcept {
   count(counters.request_tokens, request.prompt_tokens);
   count(counters.request_hit_tokens, request.hit_tokens);
   count(counters.request_load_ns, request.load_ns);
+}
+
+void Engine::trace_request(RequestSeen const& seen, std::optional<NamespaceHandle> const& space,
+                           KeyChain const* chain) {
+  lmcache::trace_request({.dram = *state_->tier,
+                          .disk = state_->disk ? &state_->disk->tier() : nullptr,
+                          .remote = state_->remote ? &state_->remote->tier() : nullptr},
+                         seen, space ? &at(*space) : nullptr, chain);
 }
 
 CountersSnapshot Engine::counters() const { return state_->tier->counters().snapshot(); }

@@ -11,7 +11,7 @@
 #include <system_error>
 #include <utility>
 
-#include <lmcache/base/clock.hpp>
+#include <lmcache/engine/segment_visit.hpp>
 #include <lmcache/engine/status_reader.hpp>
 #include <lmcache/memory/segment_file.hpp>
 #include <lmcache/tier/disk/disk_directory.hpp>
@@ -30,30 +30,6 @@ std::uint32_t living_in(ProcessTable const& processes) noexcept {
   for (std::uint32_t i = 0; i < kMaxProcesses; ++i) alive += processes.alive(i) ? 1 : 0;
   return alive;
 }
-
-// A segment mapped without joining it. Its upkeep needs counters to count into, which nobody reads.
-class Visit {
- public:
-  static Result<std::unique_ptr<Visit>> open(std::string const& path) {
-    LMC_TRY_ASSIGN(auto segment, Segment::attach(path));
-    return std::unique_ptr<Visit>{new Visit{std::move(segment)}};
-  }
-  [[nodiscard]] DramState& state() noexcept { return state_; }
-  [[nodiscard]] Segment& segment() noexcept { return *segment_; }
-
-  [[nodiscard]] std::uint32_t living() const noexcept { return living_in(state_.processes); }
-
- private:
-  explicit Visit(std::unique_ptr<Segment> segment)
-      : segment_{std::move(segment)}, state_{*segment_, clock_, EvictionKind::kLru} {
-    state_.counters = &counters_;
-  }
-
-  SystemClock clock_;
-  Counters counters_{};
-  std::unique_ptr<Segment> segment_;
-  DramState state_;
-};
 
 // Refused for its content only: a file of another user was refused already, by its owner.
 Result<bool> remove_foreign(std::string const& path, Error refusal, RemoveMode mode) {
@@ -138,6 +114,10 @@ Result<SegmentStatus> read_status(DramState& state) {
     auto const& record = records[id];
     if (record.used.load(std::memory_order_acquire) == 0) continue;
     out.namespaces.push_back({.id = static_cast<std::uint16_t>(id),
+                              .incarnation = record.used.load(),
+                              .root = record.root,
+                              .lanes = record.lanes,
+                              .chunk_tokens = record.chunk_tokens,
                               .model = text_of(record.model),
                               .description = text_of(record.description),
                               .entries = record.entries.load(),
@@ -153,7 +133,7 @@ Result<SegmentStatus> read_status(DramState& state) {
 }
 
 Result<SegmentStatus> inspect_segment(std::string const& path) {
-  LMC_TRY_ASSIGN(auto const visit, Visit::open(path));
+  LMC_TRY_ASSIGN(auto const visit, SegmentVisit::open(path));
   return read_status(visit->state());
 }
 
@@ -166,9 +146,9 @@ Result<std::vector<SegmentInfo>> list_segments(std::string const& directory) {
                      .allocated_bytes = file.allocated_bytes,
                      .unreadable = {},
                      .processes = 0};
-    auto visit = Visit::open(file.path);
+    auto visit = SegmentVisit::open(file.path);
     if (visit) {
-      info.processes = visit.value()->living();
+      info.processes = living_in(visit.value()->state().processes);
     } else {
       info.unreadable = visit.error().message();
     }
@@ -178,11 +158,11 @@ Result<std::vector<SegmentInfo>> list_segments(std::string const& directory) {
 }
 
 Result<bool> remove_segment(std::string const& path, RemoveMode mode) {
-  auto visit = Visit::open(path);
+  auto visit = SegmentVisit::open(path);
   if (!visit) return remove_foreign(path, std::move(visit).error(), mode);
   auto& state = visit.value()->state();
   LMC_TRY_ASSIGN(auto const guard, state.lock_space(std::chrono::seconds{5}));
-  if (visit.value()->living() != 0) return false;
+  if (living_in(visit.value()->state().processes) != 0) return false;
   state.header.closed.store(1);
   visit.value()->segment().unlink();
   return true;
@@ -233,7 +213,7 @@ Result<bool> remove_disk_directory(std::string const& path, RemoveMode mode) {
 
 Result<std::uint64_t> clear_segment(std::string const& path,
                                     std::optional<std::string> const& model) {
-  LMC_TRY_ASSIGN(auto const visit, Visit::open(path));
+  LMC_TRY_ASSIGN(auto const visit, SegmentVisit::open(path));
   auto& state = visit->state();
   if (!model.has_value()) return clear_chunks(state, std::nullopt);
   std::uint64_t removed = 0;

@@ -26,12 +26,16 @@ __all__: list[str] = [
     "RemoteCalls",
     "RemoteStore",
     "clear_segment",
+    "explain_prompt",
+    "find_opening",
     "inspect_segment",
     "list_disk_directories",
     "list_segments",
     "raw_transfer",
+    "read_requests",
     "remove_disk_directory",
     "remove_segment",
+    "request_outcomes",
     "segment_path",
     "uring_refusal",
 ]
@@ -347,6 +351,22 @@ class Engine:
         """
         items: (ref, block ids that hold the chunk). Never blocks on the copy.
         """
+    def trace_request(
+        self,
+        request_id: str,
+        outcome: str,
+        namespace: Namespace | None,
+        prompt: Prompt | None,
+        counts: typing.Annotated[collections.abc.Sequence[int], "FixedSize(7)"],
+        preemptions: int = 0,
+        whole_chunks_only: bool = False,
+        note: str = "",
+    ) -> None:
+        """
+        Writes down what came of a request, for `lmcache explain`. counts: tokens of the prompt,
+        asked for at most, computed by the serving engine, found in memory, found at last, loaded;
+        microseconds waited.
+        """
     def unregister_view(self, view: int) -> None: ...
     def wait(self, job: int, timeout_ms: int) -> bool:
         """
@@ -454,6 +474,18 @@ def clear_segment(path: str, model: str | None = None) -> int:
     Evicts every chunk that nobody leases; returns how many.
     """
 
+def explain_prompt(
+    path: str, namespace_id: int, world_size: int, prompt: Prompt
+) -> dict[str, typing.Any]:
+    """
+    How far a prompt, whose root is that of the namespace, is there.
+    """
+
+def find_opening(path: str, opening: int) -> dict[int, int]:
+    """
+    Namespaces, and how many first chunks of each begin like that.
+    """
+
 def inspect_segment(path: str) -> dict[str, typing.Any]:
     """
     The status of a segment, without joining it.
@@ -482,6 +514,11 @@ def raw_transfer(
     Seconds that moving chunks of a file takes with the engine of I/O alone.
     """
 
+def read_requests(path: str) -> list[dict[str, typing.Any]]:
+    """
+    What is known of the latest requests of a segment, latest first.
+    """
+
 def remove_disk_directory(path: str, force: bool = False) -> bool:
     """
     Removes one that no living process has mapped; False: one has. The disk cache stays.
@@ -492,6 +529,7 @@ def remove_segment(path: str, force: bool = False) -> bool:
     Removes a segment that no living process has mapped; False: one has.
     """
 
+def request_outcomes() -> list[str]: ...
 def segment_path(name: str, directory: str = "/dev/shm") -> str:
     """
     The file of the segment of that name of this user.

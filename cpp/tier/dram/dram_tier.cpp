@@ -70,6 +70,8 @@ SegmentOptions segment_options(DramOptions const& options) {
   region(Region::kEntries) = {entries * sizeof(Entry), false};
   region(Region::kRecency) = {entries * sizeof(RecencyNode), false};
   region(Region::kSpace) = {sizeof(SpaceState), true};
+  region(Region::kRequests) = {RequestLog::region_bytes(), true};
+  region(Region::kRemovals) = {RemovalTable::region_bytes(), true};
   return out;
 }
 

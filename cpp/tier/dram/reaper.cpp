@@ -117,7 +117,7 @@ void DramTier::sweep_expired() {
     auto const& entry = state_.index.at(index);
     if (!entry.expired(now)) continue;
     if (entry.state.load(std::memory_order_relaxed) == EntryState::kReady) {
-      if (allocator_.remove(index)) count(state_.counters->expired_chunks);
+      if (allocator_.remove(index, RemovalReason::kExpired)) count(state_.counters->expired_chunks);
     } else if (is_quarantined(entry)) {
       auto const shard = state_.index.lock(entry.key(), kLockTimeout);
       if (shard && is_quarantined(entry)) state_.free_entry(index);

@@ -20,7 +20,7 @@ std::uint64_t clear_chunks(DramState& state, std::optional<std::uint16_t> namesp
       auto const& entry = state.index.at(index);
       if (entry.state.load(std::memory_order_relaxed) != EntryState::kReady) continue;
       if (namespace_id.has_value() && entry.namespace_id != *namespace_id) continue;
-      if (allocator.remove(index)) ++removed;
+      if (allocator.remove(index, RemovalReason::kCleared)) ++removed;
     }
   }
   return removed;

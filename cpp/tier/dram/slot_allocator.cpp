@@ -139,14 +139,16 @@ bool SlotAllocator::open_extent(std::uint16_t size_class) {
 }
 
 bool SlotAllocator::evict(std::uint32_t index) noexcept {
-  std::uint64_t const payload_bytes = state_.index.at(index).payload_bytes;
-  if (!remove(index)) return false;
+  auto const& entry = state_.index.at(index);
+  std::uint64_t const payload_bytes = entry.payload_bytes;
+  bool const below = (entry.lower_tiers.load(std::memory_order_relaxed) & kOnDisk) != 0;
+  if (!remove(index, below ? RemovalReason::kEvictedToDisk : RemovalReason::kEvicted)) return false;
   count(state_.counters->evicted_chunks);
   count(state_.counters->evicted_bytes, payload_bytes);
   return true;
 }
 
-bool SlotAllocator::remove(std::uint32_t index) noexcept {
+bool SlotAllocator::remove(std::uint32_t index, RemovalReason reason) noexcept {
   auto const& entry = state_.index.at(index);
   auto const guard = state_.index.lock(entry.key(), kLockTimeout);
   if (!guard) return false;
@@ -154,6 +156,9 @@ bool SlotAllocator::remove(std::uint32_t index) noexcept {
       entry.leases.load(std::memory_order_relaxed) != 0) {
     return false;
   }
+  state_.removals.note(
+      entry.key(),
+      {.unix_s = static_cast<std::uint32_t>(state_.clock.unix_seconds()), .reason = reason});
   state_.free_entry(index);
   return true;
 }

@@ -18,6 +18,8 @@ DramState::DramState(Segment& mapped, Clock const& time, EvictionKind eviction)
       recency{mapped.region(Region::kRecency)},
       policy{make_eviction_policy(eviction, recency)},
       space{*reinterpret_cast<SpaceState*>(mapped.region(Region::kSpace).data())},
+      requests{mapped.region(Region::kRequests)},
+      removals{mapped.region(Region::kRemovals)},
       leased{static_cast<std::uint16_t*>(std::calloc(index.capacity(), sizeof(std::uint16_t)))} {}
 
 Result<RobustGuard> DramState::lock_space(std::chrono::milliseconds timeout) {

@@ -39,6 +39,7 @@ class DramTier;
 class LentMemory;
 struct DramNamespace;
 struct LeasedPrefix;
+struct RequestSeen;
 
 // A namespace that this process has open. Copyable; valid as long as the engine.
 struct NamespaceHandle {
@@ -190,6 +191,9 @@ class Engine {
   // both.
   void count_prefill(std::uint64_t tokens, std::uint64_t elapsed_ns) noexcept;
   void count_request(ServedRequest const& request) noexcept;
+  // For `lmcache explain`; see request_tracing.hpp.
+  void trace_request(RequestSeen const& seen, std::optional<NamespaceHandle> const& space,
+                     KeyChain const* chain);
 
   [[nodiscard]] CountersSnapshot counters() const;
   [[nodiscard]] Result<SegmentStatus> status();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <lmcache/base/result.hpp>
+#include <lmcache/key/chunk_key.hpp>
 #include <lmcache/metrics/counters.hpp>
 #include <lmcache/metrics/histogram.hpp>
 
@@ -31,6 +32,10 @@ struct ProcessStatus {
 
 struct NamespaceStatus {
   std::uint16_t id = 0;
+  std::uint32_t incarnation = 0;  // tells its namespace from those that had the id before
+  ChunkKey root{};
+  std::uint32_t lanes = 0;
+  std::uint32_t chunk_tokens = 0;
   std::string model;
   std::string description;  // JSON
   std::uint64_t entries = 0;

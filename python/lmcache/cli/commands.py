@@ -25,6 +25,7 @@ COMMANDS = {
     "status": Command(
         "lmcache.cli.status", "Show what the segment of this node holds, and who uses it."
     ),
+    "explain": Command("lmcache.cli.explain", "Say why requests hit or missed."),
     "disk": Command("lmcache.cli.disk", "Look after the disk cache of this node."),
     "remote": Command("lmcache.cli.remote", "Look after the store that nodes share."),
     "clear": Command("lmcache.cli.clear", "Forget what the segment of this node holds."),

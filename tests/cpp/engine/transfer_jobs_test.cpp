@@ -103,7 +103,7 @@ TEST(TransferJobs, LoadsThatDoNotFitFailAlone) {
   auto items = scene.stored(prompt);
   auto const lost = scene.stored(prompt_of(6, kChunk));
   auto const index = lost[0].ref.index;
-  ASSERT_TRUE(SlotAllocator{scene.tiers.state()}.remove(index));
+  ASSERT_TRUE(SlotAllocator{scene.tiers.state()}.remove(index, RemovalReason::kCleared));
   items[1].blocks.push_back(9);     // 1: more than the chunk has
   items[2].first_block = 1;         // 2: the last block is beyond the chunk
   items[3].blocks[0] = 0xFFFFFFFF;  // 3: no block of the view

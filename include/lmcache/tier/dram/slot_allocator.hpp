@@ -23,7 +23,7 @@ class SlotAllocator {
   void put_back(std::uint32_t entry) noexcept;
 
   // Frees one chunk unless it is leased or being written. evict() counts it as evicted.
-  [[nodiscard]] bool remove(std::uint32_t entry) noexcept;
+  [[nodiscard]] bool remove(std::uint32_t entry, RemovalReason reason) noexcept;
   [[nodiscard]] bool evict(std::uint32_t entry) noexcept;
 
   // The slot size that chunks of `size_bytes` share: whole pages, or cache lines for small objects.

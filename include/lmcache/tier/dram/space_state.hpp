@@ -21,9 +21,11 @@
 #include <lmcache/index/chunk_tree.hpp>
 #include <lmcache/index/hash_index.hpp>
 #include <lmcache/index/namespace_table.hpp>
+#include <lmcache/index/removal_table.hpp>
 #include <lmcache/memory/extent_table.hpp>
 #include <lmcache/memory/process_table.hpp>
 #include <lmcache/memory/segment.hpp>
+#include <lmcache/metrics/request_log.hpp>
 #include <lmcache/policy/eviction_policy.hpp>
 
 namespace lmcache {
@@ -71,6 +73,8 @@ struct DramState {
   RecencyNodes recency;
   std::unique_ptr<EvictionPolicy> policy;
   SpaceState& space;
+  RequestLog requests;
+  RemovalTable removals;
 
   std::uint32_t process{kNoProcess};  // our index in the process table
   Counters* counters{nullptr};        // ours, in the process table

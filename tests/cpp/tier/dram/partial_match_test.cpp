@@ -66,7 +66,7 @@ TEST(PartialMatch, AChildThatLostItsParentIsNotReusedInParts) {
   SlotAllocator allocator{scene.state()};
   {
     auto const guard = scene.state().lock_space();
-    ASSERT_TRUE(allocator.remove(refs[0][0].index));
+    ASSERT_TRUE(allocator.remove(refs[0][0].index, RemovalReason::kCleared));
   }
   EXPECT_EQ(scene.hit(prompt), 0u);
   EXPECT_TRUE(segment_is_sound(scene.state()));

@@ -37,7 +37,7 @@ class RepairTest : public testing::Test {
     auto const guard = must(scene_.state().lock_space());
     auto const index =
         scene_.state().index.find(scene_.chain(prompt).keys()[1] ^ scene_.space.lane_masks[0]);
-    return SlotAllocator{scene_.state()}.remove(index);
+    return SlotAllocator{scene_.state()}.remove(index, RemovalReason::kCleared);
   }
   // Another process takes these locks and is killed.
   template <class Lock>

@@ -11,7 +11,7 @@ namespace lmcache::test {
 namespace {
 
 TEST(SegmentRecords, KeepTheirSizesWithinALayoutVersion) {
-  ASSERT_EQ(kSegmentLayoutVersion, 4u);
+  ASSERT_EQ(kSegmentLayoutVersion, 5u);
   EXPECT_EQ(sizeof(SegmentHeader), 896u);
   EXPECT_EQ(sizeof(ProcessRecord), 2176u);
   EXPECT_EQ(sizeof(ExtentRecord), 32u);
@@ -20,11 +20,14 @@ TEST(SegmentRecords, KeepTheirSizesWithinALayoutVersion) {
   EXPECT_EQ(sizeof(Entry), 128u);
   EXPECT_EQ(sizeof(RecencyNode), 16u);
   EXPECT_EQ(sizeof(SpaceState), 3424u);
+  EXPECT_EQ(RequestLog::region_bytes(), 2u << 20);
+  EXPECT_EQ(sizeof(RequestTrace), 248u);
+  EXPECT_EQ(RemovalTable::region_bytes(), 512u << 10);
   EXPECT_EQ(kMaxProcesses, 64u);
 }
 
 TEST(SegmentRecords, KeepTheirFieldsWithinALayoutVersion) {
-  EXPECT_EQ(offsetof(SegmentHeader, space_lock), 216u);
+  EXPECT_EQ(offsetof(SegmentHeader, space_lock), 248u);
   EXPECT_EQ(offsetof(SegmentHeader, departed), 320u);
   EXPECT_EQ(offsetof(ProcessRecord, counters), 192u);
   EXPECT_EQ(offsetof(SpaceState, classes), 32u);

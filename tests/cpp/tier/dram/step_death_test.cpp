@@ -183,7 +183,7 @@ TEST_F(StepDeath, WhileAnEntryIsFreed) {
       },
       [&](std::uint32_t index) {
         auto const guard = state().lock_space();
-        (void)SlotAllocator{state()}.remove(index);
+        (void)SlotAllocator{state()}.remove(index, RemovalReason::kCleared);
       });
 }
 
