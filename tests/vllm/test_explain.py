@@ -111,6 +111,15 @@ def test_another_salt(serve, request_of, explain):
     assert [one["member"] for one in told[1]["differs_in"]] == ["salt_sha256"]
 
 
+def test_a_text(llm, serve, request_of, explain):
+    text = "The cache of a node is one memory segment that every process maps. " * 5
+    tokens = llm.llm.get_tokenizer()(text)["input_ids"]
+    serve(tokens)
+    told = explain("--prompt", "-", stdin=text)["prompt"]
+    assert told["tokens"] == len(tokens)
+    assert told["namespaces"][0]["found_tokens"] == len(tokens)
+
+
 def test_one_token(serve, request_of):
     name, _ = serve([7])
     assert request_of(name)["reason"]["code"] == "skipped"
@@ -145,5 +154,5 @@ def test_the_engine_gave_up(llm, serve, request_of):
 
 
 def test_after_the_engine(llm, explain):
-    """Its processes ended; who keeps the segment can still ask."""
+    """What it wrote down before it gave up is still there."""
     assert explain()["summary"]["requests"] == 20

@@ -37,7 +37,7 @@ CODES = {
 }
 
 _ADVICE = {
-    "differs": "put what changes (dates, ids, names) after what is shared, near the end",
+    "differs": "what changes (dates, ids, names) belongs near the end of the prompt",
     "not_stored": "requests at the same time share nothing; else `not stored` in `lmcache status`",
     "expired": "raise or remove `ttl`",
     "too_slow": "a faster disk or network; `load_policy: always` loads in any case",
