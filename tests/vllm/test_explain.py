@@ -111,11 +111,12 @@ def test_another_salt(serve, request_of, explain):
     assert [one["member"] for one in told[1]["differs_in"]] == ["salt_sha256"]
 
 
-def test_a_text(llm, serve, request_of, explain):
+def test_a_text(llm, serve, explain, tiny_model):
     text = "The cache of a node is one memory segment that every process maps. " * 5
     tokens = llm.llm.get_tokenizer()(text)["input_ids"]
     serve(tokens)
-    told = explain("--prompt", "-", stdin=text)["prompt"]
+    arguments = ("--prompt", "-", "--tokenizer", str(tiny_model))
+    told = explain(*arguments, stdin=text)["prompt"]
     assert told["tokens"] == len(tokens)
     assert told["namespaces"][0]["found_tokens"] == len(tokens)
 
