@@ -115,6 +115,7 @@ Result<DramNamespace> make_namespace(NamespaceSpec spec, KvGeometry const& geome
   out.model = spec.model;
   out.description = describe(spec);
   out.geometry_hash = spec.geometry_hash;
+  std::vector<std::uint32_t> windows;
   for (std::uint32_t group = 0; group < geometry.groups.size(); ++group) {
     for (std::uint32_t rank = 0; rank < spec.world_size; ++rank) {
       LMC_TRY_ASSIGN(auto const mask,
@@ -122,8 +123,10 @@ Result<DramNamespace> make_namespace(NamespaceSpec spec, KvGeometry const& geome
                                {.group = group, .rank = rank, .world_size = spec.world_size}));
       out.lane_masks.push_back(mask);
       out.lane_block_tokens.push_back(geometry.groups[group].block_tokens);
+      windows.push_back(geometry.groups[group].window_tokens);
     }
   }
+  if (std::ranges::any_of(windows, std::identity{})) out.lane_windows = std::move(windows);
   return out;
 }
 

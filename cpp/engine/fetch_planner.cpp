@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <lmcache/index/chunk_record.hpp>
+#include <lmcache/layout/prefix_window.hpp>
 
 namespace lmcache {
 namespace {
@@ -27,63 +28,104 @@ std::optional<ChunkKey> piece_key(KeyChain const& chain, std::uint32_t chunk) {
 
 }  // namespace
 
-FetchPlanner::Plan FetchPlanner::look(DramNamespace const& space, KeyChain const& chain,
-                                      Span const& span) const {
-  Plan plan;
+std::vector<FetchPlanner::Wanted> FetchPlanner::candidates(DramNamespace const& space,
+                                                           KeyChain const& chain,
+                                                           Span const& span) const {
+  std::vector<Wanted> out;
   std::uint32_t const chunk_tokens = chain.chunk_tokens();
   std::uint32_t const limit = std::min(span.limit_tokens, chain.token_count());
-  std::vector<ChunkKey> keys;
-  std::vector<std::size_t> asked;  // which of `wanted` a key belongs to
-  for (std::uint32_t chunk = span.first_token / chunk_tokens; chunk * chunk_tokens < limit;
-       ++chunk) {
+  auto const first_of = [&](std::uint32_t lane) {
+    auto const window = space.needs_all(lane) ? 0 : space.lane_windows[lane];
+    // A window of what follows may begin in what is there.
+    return window == 0 ? span.first_token / chunk_tokens
+                       : first_needed_chunk(window, span.first_token, chunk_tokens);
+  };
+  std::uint32_t first = span.first_token / chunk_tokens;
+  for (std::uint32_t lane = 0; lane < space.lanes(); ++lane)
+    first = std::min(first, first_of(lane));
+  for (std::uint32_t chunk = first; chunk * chunk_tokens < limit; ++chunk) {
     auto const chain_key = piece_key(chain, chunk);
     if (!chain_key) break;
     std::uint32_t const end = std::min(chain.token_count(), (chunk + 1) * chunk_tokens);
     for (std::uint32_t lane = 0; lane < space.lanes(); ++lane) {
-      Wanted wanted{.place = {.chunk = chunk, .end_token = end, .lane = lane},
-                    .key = *chain_key ^ space.lane_masks[lane],
-                    .coming = {}};
-      asked.push_back(plan.wanted.size());
-      keys.push_back(wanted.key);
-      plan.wanted.push_back(wanted);
+      if (chunk < first_of(lane)) continue;
+      out.push_back({.place = {.chunk = chunk, .end_token = end, .lane = lane},
+                     .key = *chain_key ^ space.lane_masks[lane],
+                     .coming = {}});
     }
   }
+  return out;
+}
+
+FetchPlanner::Plan FetchPlanner::look(DramNamespace const& space, KeyChain const& chain,
+                                      Span const& span) const {
+  Plan plan{.seen = candidates(space, chain, span), .wanted = {}, .unknown = {}};
+  std::vector<ChunkKey> keys;
+  keys.reserve(plan.seen.size());
+  for (auto const& seen : plan.seen) keys.push_back(seen.key);
   // One hold of the directory's lock for the whole prompt; most of what is not in memory is asked
   // of it anyway.
   std::vector<std::optional<DiskPlace>> places(keys.size());
   if (disk_ != nullptr) disk_->find(keys, places);
   std::vector<std::optional<std::uint64_t>> remote(keys.size(), std::uint64_t{0});
   if (remote_ != nullptr) remote_->find(keys, remote);
-  for (std::size_t i = 0; i < plan.wanted.size(); ++i) {
-    auto& wanted = plan.wanted[i];
-    auto const found = dram_.find(wanted.key);
-    bool there = found.where == DramTier::Whereabouts::kReady;
+  auto end_chunk = plan.seen.empty() ? 0 : plan.seen.back().place.chunk + 1;
+  for (std::size_t i = 0; i < plan.seen.size(); ++i) {
+    auto& seen = plan.seen[i];
+    auto const found = dram_.find(seen.key);
+    seen.there = found.where == DramTier::Whereabouts::kReady;
     if (found.where == DramTier::Whereabouts::kComing) {
-      wanted.coming = found.ref;
-      there = true;
+      seen.coming = found.ref;
+      seen.there = true;
     } else if (found.where == DramTier::Whereabouts::kAbsent && places[i]) {
-      wanted.size_bytes = transfer_bytes(
+      seen.size_bytes = transfer_bytes(
           places[i]->slot_bytes, record_bytes(places[i]->payload_bytes, places[i]->valid_tokens));
-      there = true;
+      seen.there = true;
     } else if (found.where == DramTier::Whereabouts::kAbsent && remote[i].value_or(0) != 0) {
-      wanted.size_bytes = *remote[i];
-      wanted.remote = true;
-      there = true;
+      seen.size_bytes = *remote[i];
+      seen.remote = true;
+      seen.there = true;
     }
-    if (there) continue;
-    if (!remote[i]) {
+    if (seen.there) continue;
+    if (!remote[i] && plan.unknown.empty()) {
       for (std::size_t j = i; j < keys.size(); ++j) {
         if (!remote[j] && !places[j]) plan.unknown.push_back(keys[j]);
       }
     }
-    // Without one lane the chunk is of no use, nor is any after it.
-    plan.wanted.resize(i - wanted.place.lane);
+    if (!space.needs_all(seen.place.lane)) continue;
+    // Without this lane the chunk is of no use, nor is any after it.
+    end_chunk = seen.place.chunk;
     break;
   }
-  if (!plan.wanted.empty()) {
-    plan.prefix_tokens = std::min(limit, plan.wanted.back().place.end_token);
-  }
+  fit(plan, {.space = space, .chain = chain, .span = span}, end_chunk);
   return plan;
+}
+
+void FetchPlanner::fit(Plan& plan, Place const& place, std::uint32_t end_chunk) {
+  auto const& [space, chain, span] = place;
+  auto const chunk_tokens = chain.chunk_tokens();
+  auto const limit = std::min(span.limit_tokens, chain.token_count());
+  auto const first_chunk = span.first_token / chunk_tokens;
+  plan.wanted.clear();
+  plan.prefix_tokens = 0;
+  auto end = std::min(limit, end_chunk * chunk_tokens);
+  if (!space.lane_windows.empty()) {
+    end = longest_prefix(space.lane_windows, chunk_tokens, end,
+                         [&](std::uint32_t lane, std::uint32_t chunk) {
+                           auto const at = std::ranges::find_if(plan.seen, [&](Wanted const& seen) {
+                             return seen.place.lane == lane && seen.place.chunk == chunk;
+                           });
+                           return at != plan.seen.end() && at->there;
+                         });
+  }
+  if (end_chunk <= first_chunk || end <= span.first_token) return;
+  for (auto const& seen : plan.seen) {
+    auto const [chunk, end_token, lane] = seen.place;
+    auto const window = space.needs_all(lane) ? 0 : space.lane_windows[lane];
+    bool const before = chunk < first_needed_chunk(window, end, chunk_tokens);
+    if (chunk * chunk_tokens < end && seen.there && !before) plan.wanted.push_back(seen);
+  }
+  if (!plan.wanted.empty()) plan.prefix_tokens = end;
 }
 
 std::optional<LoadEstimate> FetchPlanner::estimate(Plan const& plan, Span const& span) const {
@@ -124,18 +166,17 @@ std::optional<LoadEstimate> FetchPlanner::estimate(Plan const& plan, Span const&
 }
 
 // All of it, or what comes before the first chunk of the remote. Nothing: neither is worth it.
-std::optional<LoadEstimate> FetchPlanner::choose(Plan& plan, Span const& span) const {
-  auto const all = estimate(plan, span);
+std::optional<LoadEstimate> FetchPlanner::choose(Plan& plan, Place const& place) const {
+  auto const all = estimate(plan, place.span);
   if (!all || all->worth_it()) return all;
   auto const remote = std::ranges::find_if(plan.wanted, &Wanted::remote);
-  if (remote != plan.wanted.end()) remote_->doubt_speed();
-  auto const kept = static_cast<std::size_t>(remote - plan.wanted.begin());
-  plan.wanted.resize(kept - (kept < plan.wanted.size() ? plan.wanted[kept].place.lane : 0));
-  plan.prefix_tokens =
-      plan.wanted.empty() ? 0 : std::min(plan.prefix_tokens, plan.wanted.back().place.end_token);
+  if (remote != plan.wanted.end()) {
+    remote_->doubt_speed();
+    fit(plan, place, remote->place.chunk);
+  }
   count(dram_.counters().loads_declined);
   if (disk_ != nullptr) disk_->doubt_speed();
-  auto const near = estimate(plan, span);
+  auto const near = estimate(plan, place.span);
   return near && near->worth_it() ? near : std::nullopt;
 }
 
@@ -160,7 +201,7 @@ std::shared_ptr<FetchState> FetchPlanner::start(DramNamespace& space, KeyChain c
                                                 Span const& span) {
   auto plan = look(space, chain, span);
   if (!plan.unknown.empty()) return ask(space, chain, span, std::move(plan.unknown));
-  auto const load = choose(plan, span);
+  auto const load = choose(plan, {.space = space, .chain = chain, .span = span});
   if (!load) return nullptr;
   auto reserved = reserve(space, chain, plan);
   if (reserved.pieces.empty() && reserved.coming.empty()) return nullptr;
@@ -192,7 +233,7 @@ std::shared_ptr<FetchState> FetchPlanner::ask(DramNamespace& space, KeyChain con
               std::ranges::count_if(answers, [](auto const& it) { return it.value_or(0) != 0; })));
     if (!state->still_wanted()) return state->nothing();
     auto plan = look(space, chain, span);
-    auto const load = choose(plan, span);
+    auto const load = choose(plan, {.space = space, .chain = chain, .span = span});
     if (!load) return state->nothing();
     auto reserved = reserve(space, chain, plan);
     bool const remote = std::ranges::any_of(reserved.pieces, &FetchState::Piece::remote);

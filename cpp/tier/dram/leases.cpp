@@ -115,6 +115,7 @@ void DramTier::release(std::span<ChunkRef const> refs) {
   if (joined_pid_ != ::getpid()) return;
   std::vector<Debt> refused;
   for (auto const ref : refs) {
+    if (!ref) continue;
     if (auto const guard = lock_entry(ref)) {
       drop_lease(ref.index);
     } else if (names_entry(ref)) {

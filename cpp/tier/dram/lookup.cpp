@@ -2,8 +2,10 @@
 // The longest prefix of a prompt that is there: whole chunks by one hash probe each, with the
 // memory of the probes to come fetched ahead; then a part of the next one (partial_match.cpp).
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
+#include <lmcache/layout/prefix_window.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
 
 namespace lmcache {
@@ -43,11 +45,12 @@ DramTier::Presence DramTier::lease_key(ChunkKey const& key, ChunkRef& out) {
 }
 
 DramTier::Presence DramTier::lease_lanes(DramNamespace const& space, ChunkKey const& chain_key,
-                                         LeasedPrefix& out) {
+                                         Demand demand, LeasedPrefix& out) {
   for (std::uint32_t lane = 0; lane < space.lanes(); ++lane) {
     ChunkRef ref;
     auto const presence = lease_key(chain_key ^ space.lane_masks[lane], ref);
-    if (presence == Presence::kThere) {
+    bool const may_lack = demand == Demand::kWhole && !space.needs_all(lane);
+    if (presence == Presence::kThere || (presence == Presence::kMissing && may_lack)) {
       out.lanes[lane].push_back(ref);
       continue;
     }
@@ -91,24 +94,49 @@ LeasedPrefix DramTier::lookup(DramNamespace const& space, KeyChain const& chain,
   auto presence = Presence::kThere;
   while (chunk < whole) {
     prefetch(space, keys, chunk);
-    presence = lease_lanes(space, keys[chunk], out);
+    presence = lease_lanes(space, keys[chunk], Demand::kWhole, out);
     if (presence != Presence::kThere) break;
     ++chunk;
   }
   out.prefix_tokens = chunk * chunk_tokens;
-  if (out.prefix_tokens < limit && presence != Presence::kBlocked) {
+  fit_windows(space, chunk_tokens, out);
+  // A part of the next chunk, unless a window ends the prefix before it.
+  bool const follows = out.prefix_tokens == chunk * chunk_tokens;
+  if (follows && out.prefix_tokens < limit && presence != Presence::kBlocked) {
     out.prefix_tokens += lease_partial(space, chain, limit, out);
   }
   out.prefix_tokens = cut_before_item(chain, 0, out.prefix_tokens);
+  fit_windows(space, chunk_tokens, out);
   std::uint32_t const pieces = (out.prefix_tokens + chunk_tokens - 1) / chunk_tokens;
   for (auto& lane : out.lanes) {
     if (lane.size() <= pieces) continue;
     release(std::span{lane}.subspan(pieces));
     lane.resize(pieces);
   }
+  release_before_windows(space, chunk_tokens, out);
   for (auto const& lane : out.lanes) touch(lane);
   count_lookup(space, chain, out);
   return out;
+}
+
+// Cuts a prefix to what its lanes with windows have.
+void DramTier::fit_windows(DramNamespace const& space, std::uint32_t chunk_tokens,
+                           LeasedPrefix& out) const {
+  if (space.lane_windows.empty()) return;
+  out.prefix_tokens = longest_prefix(
+      space.lane_windows, chunk_tokens, out.prefix_tokens,
+      [&](std::uint32_t lane, std::uint32_t chunk) { return bool{out.lanes[lane][chunk]}; });
+}
+
+void DramTier::release_before_windows(DramNamespace const& space, std::uint32_t chunk_tokens,
+                                      LeasedPrefix& out) {
+  for (std::uint32_t lane = 0; lane < space.lane_windows.size(); ++lane) {
+    auto const window = space.lane_windows[lane];
+    auto const needed = first_needed_chunk(window, out.prefix_tokens, chunk_tokens);
+    auto const before = std::span{out.lanes[lane]}.first(needed);
+    release(before);
+    std::ranges::fill(before, ChunkRef{});
+  }
 }
 
 void DramTier::count_lookup(DramNamespace const& space, KeyChain const& chain,
@@ -132,7 +160,9 @@ void DramTier::touch(std::span<ChunkRef const> refs) {
   // The housekeeper is behind: forget these uses.
   if (touched_.size() + refs.size() > kTouchesKept) return;
   // From the last to the first: a parent is never older than its children.
-  touched_.insert(touched_.end(), refs.rbegin(), refs.rend());
+  for (auto const ref : std::views::reverse(refs)) {
+    if (ref) touched_.push_back(ref);
+  }
 }
 
 std::vector<ChunkKey> DramTier::take_used_below() {

@@ -33,13 +33,13 @@ std::uint32_t DramTier::lease_partial(DramNamespace const& space, KeyChain const
     std::uint32_t const known = std::min(chain.token_count(), first + chain.chunk_tokens());
     if (auto const key = chunk < chain.chunk_count() ? Result<ChunkKey>{chain.keys()[chunk]}
                                                      : chain.tail_key(chunk, known)) {
-      auto const presence = lease_lanes(space, key.value(), out);
+      auto const presence = lease_lanes(space, key.value(), Demand::kAll, out);
       if (presence == Presence::kThere) return end - first;
       if (presence == Presence::kBlocked) return 0;
     }
   }
   for (auto const& match : partial_matches(space, chain, chunk, end)) {
-    auto const presence = lease_lanes(space, match.chain_key, out);
+    auto const presence = lease_lanes(space, match.chain_key, Demand::kAll, out);
     if (presence == Presence::kBlocked) return 0;
     if (presence == Presence::kMissing) continue;  // another lane, or the chunk by now
     if (key_is_of(match.chain_key, chain.parent_of(chunk), out.lanes.front().back())) {

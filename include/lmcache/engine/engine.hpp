@@ -136,7 +136,8 @@ class Engine {
   [[nodiscard]] std::vector<std::uint64_t> lane_block_bytes(NamespaceHandle const& space) const;
   [[nodiscard]] Result<KeyChain> new_chain(NamespaceHandle const& space) const;
 
-  // The longest prefix, of at most limit_tokens tokens, that every lane has: exact to the token.
+  // The longest prefix, of at most limit_tokens tokens, that every lane has as far as its window
+  // reaches: exact to the token, but where a group keeps states.
   [[nodiscard]] Hit lookup(NamespaceHandle const& space, KeyChain const& chain,
                            std::uint32_t limit_tokens);
   // What follows the first `hit_tokens` of a prompt in memory and lies in a tier below, on its way

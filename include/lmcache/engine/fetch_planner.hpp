@@ -55,18 +55,30 @@ class FetchPlanner {
     ChunkKey key;
     std::uint64_t size_bytes = 0;  // in the tier below; 0 = it is in memory, or coming
     bool remote = false;           // else on disk
+    bool there = false;            // in memory, coming, or in a tier below
     ChunkRef coming;
   };
+  // Of which prompt in which namespace.
+  struct Place {
+    DramNamespace const& space;
+    KeyChain const& chain;
+    Span const& span;
+  };
   struct Plan {
-    std::vector<Wanted> wanted;  // in the order of the prompt, all lanes of a chunk together
+    std::vector<Wanted> seen;    // in the order of the prompt, all lanes of a chunk together
+    std::vector<Wanted> wanted;  // of these what the prefix needs
     std::uint32_t prefix_tokens = 0;
     std::vector<ChunkKey> unknown;  // that follow, and that the remote was not asked for yet
   };
   [[nodiscard]] Plan look(DramNamespace const& space, KeyChain const& chain,
                           Span const& span) const;
+  [[nodiscard]] std::vector<Wanted> candidates(DramNamespace const& space, KeyChain const& chain,
+                                               Span const& span) const;
+  // Chooses the longest prefix of what was seen, of whole chunks before `end_chunk`.
+  static void fit(Plan& plan, Place const& place, std::uint32_t end_chunk);
   // Nothing: there is nothing to fetch.
   [[nodiscard]] std::optional<LoadEstimate> estimate(Plan const& plan, Span const& span) const;
-  [[nodiscard]] std::optional<LoadEstimate> choose(Plan& plan, Span const& span) const;
+  [[nodiscard]] std::optional<LoadEstimate> choose(Plan& plan, Place const& place) const;
   [[nodiscard]] std::shared_ptr<FetchState> ask(DramNamespace& space, KeyChain const& chain,
                                                 Span const& span, std::vector<ChunkKey> keys);
   struct Reserved {

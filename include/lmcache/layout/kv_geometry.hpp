@@ -12,12 +12,16 @@
 
 namespace lmcache {
 
+// A window of one token: the group keeps no KV of tokens but a state after each chunk, as linear
+// attention does. A prefix ends with a chunk then.
+inline constexpr std::uint32_t kStateWindow = 1;
+
 // Layers that share a block table. A plane is one strided array of pages, one page per block:
 // vLLM has one plane per layer; arrays [layers, 2, tokens, kv_heads, head_dim] one per layer and K
 // or V.
 struct KvGroup {
   std::uint32_t block_tokens = 0;            // tokens of one block
-  std::uint32_t window_tokens = 0;           // sliding window, 0 = full attention
+  std::uint32_t window_tokens = 0;  // before the end of a prefix that are needed; 0 = all of them
   std::vector<std::uint64_t> plane_bytes{};  // bytes of one block's page, per plane
   std::vector<std::string> layer_names{};    // may be empty; order is that of the planes
 };

@@ -16,6 +16,7 @@
 
 #include <lmcache/index/chunk_record.hpp>
 #include <lmcache/key/namespace_spec.hpp>
+#include <lmcache/layout/prefix_window.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
 #include <lmcache/tier/dram/segment_use.hpp>
 
@@ -31,6 +32,7 @@ struct TierShape {
   std::uint32_t chunk_tokens = 64;
   std::uint32_t block_tokens = 4;
   std::uint32_t lanes = 1;
+  std::vector<std::uint32_t> windows{};  // of the lanes, as DramNamespace has them
   std::uint64_t token_bytes =
       16;  // of one token in one lane, of which the first 16 are written and checked
   DramOptions options{.capacity_bytes = 16u << 20};
@@ -71,6 +73,7 @@ class TierScene {
           must(lane_mask(out.opened.root, {.group = 0, .rank = lane, .world_size = shape_.lanes})));
       out.lane_block_tokens.push_back(shape_.block_tokens);
     }
+    out.lane_windows = shape_.windows;
     return out;
   }
 
@@ -137,6 +140,11 @@ class TierScene {
                << found.lanes[lane].size() << " pieces for " << found.prefix_tokens;
       }
       for (std::uint32_t piece = 0; piece < pieces; ++piece) {
+        auto const window = in.needs_all(lane) ? 0 : in.lane_windows[lane];
+        if (piece < first_needed_chunk(window, found.prefix_tokens, shape_.chunk_tokens)) {
+          if (found.lanes[lane][piece]) return testing::AssertionFailure() << "not needed, leased";
+          continue;
+        }
         auto const slot = tier_->begin_read(found.lanes[lane][piece]);
         if (!slot) return testing::AssertionFailure() << "a leased chunk is gone";
         std::uint32_t const first = piece * shape_.chunk_tokens;

@@ -75,15 +75,20 @@ struct DramNamespace {
   RecordPlace place;
   std::vector<ChunkKey> lane_masks;
   std::vector<std::uint32_t> lane_block_tokens;
+  std::vector<std::uint32_t> lane_windows;  // KvGroup::window_tokens; empty: all are 0
   // As far as declared; 0 = not yet. Guarded by the space lock.
   std::vector<std::uint64_t> lane_block_bytes;
   [[nodiscard]] std::uint32_t lanes() const noexcept {
     return static_cast<std::uint32_t>(lane_masks.size());
   }
+  // Whether a prefix needs every chunk of a lane.
+  [[nodiscard]] bool needs_all(std::uint32_t lane) const noexcept {
+    return lane_windows.empty() || lane_windows[lane] == 0;
+  }
 };
 
 // A leased prefix: piece i covers tokens [i * chunk_tokens, min((i + 1) * chunk_tokens,
-// prefix_tokens)).
+// prefix_tokens)). A lane with a window has empty refs before it.
 struct LeasedPrefix {
   std::uint32_t prefix_tokens = 0;
   std::vector<std::vector<ChunkRef>> lanes;  // [lane][piece]
@@ -127,7 +132,8 @@ class DramTier {
     return record(handle).used.load(std::memory_order_acquire) == handle.place.incarnation();
   }
 
-  // The longest prefix of at most `limit_tokens` tokens that every lane has, exact to the token;
+  // The longest prefix of at most `limit_tokens` tokens that every lane has as far as it needs it,
+  // exact to the token;
   // its chunks are leased until release(). Counts one look-up.
   [[nodiscard]] LeasedPrefix lookup(DramNamespace const& space, KeyChain const& chain,
                                     std::uint32_t limit_tokens);
@@ -217,8 +223,13 @@ class DramTier {
   // wait longer.
   enum class Presence : std::uint8_t { kThere, kMissing, kBlocked };
   [[nodiscard]] Presence lease_key(ChunkKey const& key, ChunkRef& out);
+  // Which lanes must have a chunk: all of them, or those that a prefix needs every chunk of.
+  enum class Demand : std::uint8_t { kAll, kWhole };
   [[nodiscard]] Presence lease_lanes(DramNamespace const& space, ChunkKey const& chain_key,
-                                     LeasedPrefix& out);
+                                     Demand demand, LeasedPrefix& out);
+  void fit_windows(DramNamespace const& space, std::uint32_t chunk_tokens, LeasedPrefix& out) const;
+  void release_before_windows(DramNamespace const& space, std::uint32_t chunk_tokens,
+                              LeasedPrefix& out);
   void prefetch(DramNamespace const& space, std::span<ChunkKey const> keys,
                 std::uint32_t chunk) const noexcept;
   void count_lookup(DramNamespace const& space, KeyChain const& chain, LeasedPrefix const& found);

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <chrono>
 #include <random>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -268,6 +270,70 @@ TEST(Lookup, UsesMoveChunksToTheFrontOnceFlushed) {
   scene.tier().flush_touches();
   EXPECT_EQ(leaves.back, refs[2].index);
   EXPECT_EQ(leaves.front, refs[1].index);
+}
+
+// Two lanes, the second with a window: it lacks the chunks named.
+std::uint32_t hit_without(std::uint32_t window, std::vector<std::uint32_t> const& gaps,
+                          std::uint32_t tokens, std::uint32_t limit = kNoLimit) {
+  TierScene scene{{.lanes = 2, .windows = {0, window}}};
+  auto const prompt = prompt_of(8, tokens);
+  auto refs = scene.reserve(prompt);
+  for (auto const chunk : gaps) scene.tier().cancel(std::exchange(refs[1][chunk], {}));
+  scene.publish(prompt, refs);
+  auto const found = scene.hit(prompt, limit);
+  EXPECT_TRUE(nothing_is_held(scene.state()));
+  return found;
+}
+
+TEST(Lookup, ALaneWithAWindowMayLackWhatLiesBeforeIt) {
+  EXPECT_EQ(hit_without(2 * kChunk, {0, 1}, 4 * kChunk), 4 * kChunk);
+  EXPECT_EQ(hit_without(2 * kChunk, {2}, 4 * kChunk), 2 * kChunk);
+  EXPECT_EQ(hit_without(2 * kChunk, {3}, 4 * kChunk), 3 * kChunk);
+  EXPECT_EQ(hit_without(2 * kChunk, {0, 3}, 4 * kChunk), 3 * kChunk);
+  EXPECT_EQ(hit_without(2 * kChunk, {0, 2}, 4 * kChunk), 0u);
+}
+
+TEST(Lookup, AWindowMovesWithTheLimit) {
+  // Up to token 200 of 256 the window begins in the second chunk.
+  EXPECT_EQ(hit_without(2 * kChunk, {1}, 4 * kChunk, 200), kChunk);
+  EXPECT_EQ(hit_without(2 * kChunk, {0}, 4 * kChunk, 200), 200u);
+}
+
+TEST(Lookup, ATailNeedsItsWindowToo) {
+  EXPECT_EQ(hit_without(2 * kChunk, {0}, 3 * kChunk + 9), 3 * kChunk + 9);
+  EXPECT_EQ(hit_without(2 * kChunk, {1}, 3 * kChunk + 9), kChunk);
+  EXPECT_EQ(hit_without(2 * kChunk, {3}, 3 * kChunk + 9), 3 * kChunk);
+}
+
+TEST(Lookup, OfStatesOnlyTheLastIsNeededAndAPrefixEndsWithAChunk) {
+  EXPECT_EQ(hit_without(kStateWindow, {0, 1, 2}, 4 * kChunk), 4 * kChunk);
+  EXPECT_EQ(hit_without(kStateWindow, {0, 2, 3}, 4 * kChunk), 2 * kChunk);
+  EXPECT_EQ(hit_without(kStateWindow, {1}, 4 * kChunk, 3 * kChunk - 1), kChunk);
+  EXPECT_EQ(hit_without(kStateWindow, {}, 3 * kChunk + 9), 3 * kChunk);
+  EXPECT_EQ(hit_without(kStateWindow, {0, 1, 2, 3}, 4 * kChunk), 0u);
+}
+
+TEST(Lookup, WithWindowsInEveryLaneTheLatestPrefixThatIsWholeIsFound) {
+  TierScene scene{{.windows = {kChunk}}};
+  auto const prompt = prompt_of(8, 4 * kChunk);
+  auto refs = scene.reserve(prompt);
+  scene.tier().cancel(std::exchange(refs[0][0], {}));
+  scene.tier().cancel(std::exchange(refs[0][3], {}));
+  scene.publish(prompt, refs);
+  EXPECT_EQ(scene.hit(prompt), 3 * kChunk);
+  EXPECT_TRUE(nothing_is_held(scene.state()));
+}
+
+TEST(Lookup, WhatAWindowHasPassedIsNotUsed) {
+  TierScene scene{{.lanes = 2, .windows = {0, kChunk}}};
+  auto const prompt = prompt_of(8, 3 * kChunk);
+  scene.store(prompt);
+  auto const found = scene.tier().lookup(scene.space, scene.chain(prompt), kNoLimit);
+  EXPECT_TRUE(scene.holds(prompt, found));  // empty before the window
+  EXPECT_FALSE(found.lanes[1][0]);
+  EXPECT_FALSE(found.lanes[1][1]);
+  for (auto const& lane : found.lanes) scene.tier().release(lane);
+  EXPECT_TRUE(nothing_is_held(scene.state()));
 }
 
 }  // namespace
