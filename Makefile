@@ -42,8 +42,8 @@ test-py:  ## Python tests that need no vLLM
 test-embed:  ## the wheel, and a C++ program built against it
 	@bash tests/run.sh embed
 
-test-vllm:  ## end-to-end tests with vLLM
-	@bash tests/run.sh install vllm
+test-vllm:  ## end-to-end tests with vLLM, also those that make test leaves out
+	@bash tests/run.sh install vllm matrix
 
 format:  ## format C++ and Python in place
 	@$(VENV)/bin/ruff check --quiet --fix $(PYTHON_FOLDERS) || true

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the stages of `make test` one after the other; every stage runs, whatever the others did.
 
-Usage: python tests/runner/run.py [STAGE...]     (default: all of them, in order)
+Usage: python tests/runner/run.py [STAGE...]     (default: all but those that only run when named)
 
 Each stage's output is shown and kept in build/test/<stage>.log. At the end: a table, and a last
 line "N passed, N failed[, N skipped]" over all tests; a stage that fails without saying which test
@@ -45,7 +45,7 @@ def run_stage(stage: Stage) -> Outcome:
 
 def main() -> int:
     """Run the stages named on the command line, or all."""
-    names = sys.argv[1:] or [stage.name for stage in STAGES]
+    names = sys.argv[1:] or [stage.name for stage in STAGES if not stage.only_named]
     unknown = set(names) - {stage.name for stage in STAGES}
     if unknown:
         sys.exit(f"no such stage: {', '.join(unknown)}; there are: {[s.name for s in STAGES]}")

@@ -16,7 +16,6 @@ PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
 CORES = str(len(os.sched_getaffinity(0)))
 PARSER_PROGRAM = "net_resp_values"  # of tests/python/net
-TINY_MODELS = {"llama": "build/models/tiny-llama", "qwen2": "build/models/tiny-qwen2"}
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -34,6 +33,7 @@ class Stage:
     title: str
     commands: Callable[[], list[Command]]
     needs: tuple[str, ...] = ()
+    only_named: bool = False  # not among those that run when none is named
 
 
 def tool(name: str, *arguments: str | Path) -> Command:
@@ -119,12 +119,10 @@ def example(name: str, python: Path, package: str) -> list[Command]:
 
 
 def vllm() -> list[Command]:
-    """Make the models, then run the end-to-end tests."""
-    tiny = [
-        Command([PYTHON, "scripts/make_tiny_model.py", path, "--arch", arch])
-        for arch, path in TINY_MODELS.items()
-    ]
-    return [*tiny, Command([PYTHON, "scripts/get_model.py"]), pytest("tests/vllm")]
+    """Make the models, then run the end-to-end tests but for the long table."""
+    tiny = Command([PYTHON, "scripts/make_tiny_model.py", "build/models", "--each"])
+    real = Command([PYTHON, "scripts/get_model.py"])
+    return [tiny, real, pytest("tests/vllm", "-m", "not matrix")]
 
 
 STAGES = [
@@ -143,4 +141,11 @@ STAGES = [
     Stage("fuzz", "parsers of what lies on disk, on inputs made up by libFuzzer", fuzz),
     Stage("embed", "the wheel, and a C++ program that uses it", embed, ("examples/cpp_embed",)),
     Stage("vllm", "end to end with vLLM", vllm, ("tests/vllm",)),
+    Stage(
+        "matrix",
+        "every kind of model on every schedule with vLLM",
+        lambda: [pytest("tests/vllm", "-m", "matrix")],
+        ("tests/vllm",),
+        only_named=True,
+    ),
 ]

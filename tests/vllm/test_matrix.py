@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every kind of model on every schedule: the answers with the cache are those without it, to the
+token and to 1e-4 in log-probability, and when the same is asked again the cache is used.
+
+The table is tests/support/matrix_table.py. A row with a reason in `refused` is a model that is not
+cached yet: it is answered, nothing is found, and the log says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from matrix_engines import MatrixEngines, Running
+from matrix_schedules import WORK, ask_again
+from matrix_table import MODELS, ROWS, Row
+from redis_server import INSTALLED, NOT_INSTALLED
+from served_llm import Answer, ServedLLM
+
+
+@pytest.fixture(scope="module")
+def engines(
+    request: pytest.FixtureRequest, open_llm: Callable[..., ServedLLM]
+) -> Iterator[MatrixEngines]:
+    params = [getattr(item, "callspec", None) for item in request.session.items]
+    rows = [one.params["row"] for one in params if one and "row" in one.params]
+    with pytest.MonkeyPatch.context() as patch:
+        started = MatrixEngines(rows, open_llm, patch.setenv)
+        yield started
+        started.close()
+
+
+def assert_same(answers: list[Answer], reference: list[Answer]) -> None:
+    differences = [
+        mine.differs_from(theirs) for mine, theirs in zip(answers, reference, strict=True)
+    ]
+    assert differences == [""] * len(reference)
+
+
+def marks(row: Row) -> list[Any]:
+    long = [] if row.quick else [pytest.mark.matrix]
+    wrong = MODELS[row.model].wrong
+    if wrong and WORK[row.schedule].cached:
+        long.append(pytest.mark.xfail(strict=True, reason=wrong))
+    needs = [pytest.mark.skipif(not INSTALLED, reason=NOT_INSTALLED)]
+    return long + (needs if row.tier == "remote" else [])
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=str(row), marks=marks(row)) for row in ROWS])
+def test_row(engines: MatrixEngines, row: Row) -> None:
+    reference = engines.reference(row)
+    engine = engines.cached(row)
+    before = len(engine.preempted)
+    first = WORK[row.schedule].ask(engine.llm)
+    assert_same(first, reference[0])
+    if row.refused:
+        refuse(engine, row, reference[1])
+        return
+    engine.settle()
+    if row.tier != "dram":
+        engine = engines.restarted(row)
+        before = len(engine.preempted)
+    again = ask_again(WORK[row.schedule], engine.llm)
+    assert_same(again, reference[1])
+    engine.llm.settle()
+    check_hits(row, first, again)
+    if row.schedule == "preemption":
+        assert len(engine.preempted) > before
+    if row.schedule == "reset":
+        forget(engine, row, reference[0])
+    status = engine.status()
+    assert (status["leased"], status["writing"]) == (0, 0)
+    if row.tier == "disk":
+        assert status["total"]["disk_read_chunks"] > 0
+    if row.tier == "remote":
+        assert status["total"]["remote_read_chunks"] > 0
+
+
+def refuse(engine: Running, row: Row, reference: list[Answer]) -> None:
+    again = ask_again(WORK[row.schedule], engine.llm)
+    assert_same(again, reference)
+    # As many as without us: requests of one time find each other's blocks in vLLM's own cache.
+    assert [mine.cached_tokens for mine in again] == [one.cached_tokens for one in reference]
+    said = [line for line in engine.said if "vLLM runs without the cache" in line]
+    assert len(said) == 1
+    assert row.refused in said[0]
+
+
+def check_hits(row: Row, first: list[Answer], again: list[Answer]) -> None:
+    schedule = WORK[row.schedule]
+    found = [answer.cached_tokens for answer in again]
+    if not schedule.cached:
+        assert found == [0] * len(again)
+        return
+    assert sum(found) > sum(answer.cached_tokens for answer in first)
+    assert all(tokens > 0 for tokens in found)
+    if schedule.found_tokens is not None and MODELS[row.model].exact:
+        assert found == list(schedule.found_tokens)
+
+
+def forget(engine: Running, row: Row, reference: list[Answer]) -> None:
+    """The connector is emptied with vLLM's own cache, and fills again."""
+    assert engine.llm.llm.reset_prefix_cache(reset_connector=True)
+    computed = WORK[row.schedule].ask(engine.llm)
+    found = WORK[row.schedule].ask(engine.llm)
+    for answers in (computed, found):
+        assert_same(answers, reference)
+    assert all(answer.cached_tokens == 0 for answer in computed)
+    assert all(answer.cached_tokens > 0 for answer in found)
