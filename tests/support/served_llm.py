@@ -57,6 +57,19 @@ class ServedLLM:
         **sampling: Any,
     ) -> list[Answer]:
         """Serve prompts together; greedy, with the log-probabilities of the best five."""
+        served = self.ask_with_reasons(prompts, max_tokens, salt=salt, lora=lora, **sampling)
+        return [answer for answer, _ in served]
+
+    def ask_with_reasons(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int = 4,
+        *,
+        salt: str | None = None,
+        lora: Any = None,
+        **sampling: Any,
+    ) -> list[tuple[Answer, str]]:
+        """Serve prompts together; with each answer comes why it ended."""
         from vllm import SamplingParams
 
         if not self.llm.reset_prefix_cache():
@@ -69,7 +82,7 @@ class ServedLLM:
             temperature=0, max_tokens=max_tokens, logprobs=5, ignore_eos=True, **sampling
         )
         outputs = self.llm.generate(asked, parameters, use_tqdm=False, lora_request=lora)
-        return [self._answer(output) for output in outputs]
+        return [(self._answer(output), str(output.outputs[0].finish_reason)) for output in outputs]
 
     def ask_one(self, prompt: Sequence[int], max_tokens: int = 4, **options: Any) -> Answer:
         """Serve one prompt alone."""
@@ -80,7 +93,7 @@ class ServedLLM:
         completion = output.outputs[0]
         logprobs = tuple(
             {token: entry.logprob for token, entry in position.items()}
-            for position in completion.logprobs
+            for position in completion.logprobs or ()
         )
         return Answer(tuple(completion.token_ids), logprobs, int(output.num_cached_tokens or 0))
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import Any
 
@@ -59,6 +60,55 @@ def test_door(open_llm, reference, segment, monkeypatch, door):
     finally:
         llm.close()
         remove_segment(f"{segment}-{list(DOORS).index(door)}")
+
+
+# As deployments have them that ran a cache server, or named a class by its module.
+DEPLOYMENTS = {
+    "a cache server": {
+        "kv_connector": "LMCacheMPConnector",
+        "kv_connector_extra_config": {
+            "lmcache.mp.host": "tcp://localhost",
+            "lmcache.mp.port": 6555,
+            "lmcache.mp.mq_timeout": 60,
+            "lmcache.mp.heartbeat_interval": 5,
+        },
+    },
+    "a cache server, by module path": {
+        "kv_connector": "LMCacheMPConnector",
+        "kv_connector_module_path": "lmcache.integration.vllm.lmcache_mp_connector",
+        "kv_connector_extra_config": {
+            "lmcache.mp.server_urls": ["tcp://localhost:6555", "tcp://localhost:6556"],
+            "lmcache.mp.eager_prefetch": True,
+        },
+    },
+    "a class by module path": {
+        "kv_connector": "LMCacheConnectorV1Dynamic",
+        "kv_connector_module_path": "lmcache.integration.vllm.lmcache_connector_v1",
+        "kv_connector_extra_config": {"lmcache.mp.port": 6555},
+    },
+}
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_existing_deployments_work_as_they_are(
+    open_llm, reference, segment, monkeypatch, caplog, deployment
+):
+    name = f"{segment}-existing-{list(DEPLOYMENTS).index(deployment)}"
+    monkeypatch.setenv("LMCACHE_SEGMENT", name)
+    monkeypatch.setenv("LMCACHE_MAX_LOCAL_CPU_SIZE", "0.25")
+    monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
+    settings = DEPLOYMENTS[deployment]
+    llm = open_llm(kv_transfer_config={**settings, "kv_role": "kv_both"})
+    try:
+        first, again = llm.ask_one(PROMPT), llm.ask_one(PROMPT)
+        assert first.differs_from(reference) == again.differs_from(reference) == ""
+        assert (first.cached_tokens, again.cached_tokens) == (0, len(PROMPT) - 1)
+        said = [line for line in caplog.messages if "replaces the cache server" in line]
+        assert len(said) == 1
+        assert all(key in said[0] for key in settings["kv_connector_extra_config"])
+    finally:
+        llm.close()
+        remove_segment(name)
 
 
 def remove_segment(name: str) -> None:

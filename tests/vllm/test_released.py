@@ -20,14 +20,14 @@ OURS = {
 
 @pytest.mark.parametrize("door", [OURS, {"kv_connector": "LMCacheConnectorV1"}], ids=["ours", "V1"])
 @pytest.mark.parametrize("version", released_vllm.VERSIONS)
-def test_a_released_vllm_hits(tiny_model, segment, version, door):
+def test_a_released_vllm_hits(tiny_model, version, door):
     try:
         env = released_vllm.environment(version)
     except released_vllm.NotThereError as error:
         if released_vllm.is_demanded():
             raise
         pytest.skip(str(error))
-    settings = {"lmcache.segment": segment, "lmcache.max_local_cpu_size": 0.2}
+    settings = {"lmcache.segment": "private", "lmcache.max_local_cpu_size": 0.2}
     transfer = {**door, "kv_role": "kv_both", "kv_connector_extra_config": settings}
     done = subprocess.run(
         [sys.executable, SCRIPT, tiny_model, json.dumps(transfer)],
