@@ -93,7 +93,9 @@ def check_hits(row: Row, first: list[Answer], again: list[Answer]) -> None:
     if not schedule.cached:
         assert found == [0] * len(again)
         return
-    assert sum(found) > sum(answer.cached_tokens for answer in first)
+    before = sum(answer.cached_tokens for answer in first)
+    # What aborted requests computed is found the first time already.
+    assert sum(found) > before or row.schedule == "aborted"
     assert all(tokens > 0 for tokens in found)
     if schedule.found_tokens is not None and MODELS[row.model].exact:
         assert found == list(schedule.found_tokens)
