@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-STATES = "KV of the kind MambaSpec is not supported yet"
-CHUNKS = "KV of the kind ChunkedLocalAttentionSpec is not supported yet"
 KEYWORDS = "keyword arguments"
 SHIPPED = "the name vLLM ships"
 MODULE_PATH = "our class by module path"
@@ -31,7 +29,6 @@ class Model:
     # in a prompt. Answers depend then on where a prompt was cut, with any cache or none.
     steady: bool = True
     refused: str = ""  # part of the line that says why it is not cached; empty: it is
-    wrong: str = ""  # answers differ with the cache, and why; to be mended
 
 
 MAMBA2_STEP = 160  # wider steps checkpoint states inside, which vLLM's CPU kernels cannot
@@ -44,34 +41,29 @@ MODELS: dict[str, Model] = {
     "latent attention": Model(
         "deepseek-mla",
         steady=False,
-        wrong="on stored context the answer is another; without a cache, too, a decoded token has "
-        "other log-probabilities than the same one in a prompt (vLLM's CPU backend without AMX)",
+        refused="vLLM does not continue a prompt of a model with latent attention here",
     ),
     "a window in every layer": Model("mistral-window", exact=False),
     "a window in every second layer": Model("gemma3", exact=False),
     "attention sinks": Model("gpt-oss", exact=False),
     "heads of two sizes": Model("gemma4", exact=False),
     "layers that share KV": Model("gemma3n", exact=False),
-    "attention within chunks": Model("llama4", exact=False, refused=CHUNKS),
-    "short convolutions": Model("lfm2", exact=False, steady=False, refused=STATES),
+    "attention within chunks": Model("llama4", exact=False),
+    "short convolutions": Model("lfm2", exact=False, steady=False),
     "mamba and attention": Model(
         "granite-hybrid",
         step_tokens=MAMBA2_STEP,
         scarce_blocks=16,
         exact=False,
-        refused=STATES,
     ),
     "mamba beside attention": Model(
         "falcon-h1",
         step_tokens=MAMBA2_STEP,
         scarce_blocks=16,
         exact=False,
-        refused=STATES,
     ),
-    "three groups": Model("zamba2", step_tokens=64, exact=False, refused=STATES),
-    "gated delta net": Model(
-        "qwen3.5", {"dtype": "bfloat16"}, scarce_blocks=16, exact=False, refused=STATES
-    ),
+    "three groups": Model("zamba2", step_tokens=64, exact=False),
+    "gated delta net": Model("qwen3.5", {"dtype": "bfloat16"}, scarce_blocks=16, exact=False),
 }
 
 # What vLLM is started with; schedules of the same engine share its start.

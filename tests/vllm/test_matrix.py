@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from matrix_engines import MatrixEngines, Running
 from matrix_schedules import WORK, ask_again
-from matrix_table import MODELS, ROWS, Row
+from matrix_table import ROWS, Row
 from redis_server import INSTALLED, NOT_INSTALLED
 from served_llm import Answer, ServedLLM
 
@@ -40,9 +40,6 @@ def assert_same(answers: list[Answer], reference: list[Answer]) -> None:
 
 def marks(row: Row) -> list[Any]:
     long = [] if row.quick else [pytest.mark.matrix]
-    wrong = MODELS[row.model].wrong
-    if wrong and WORK[row.schedule].cached:
-        long.append(pytest.mark.xfail(strict=True, reason=wrong))
     needs = [pytest.mark.skipif(not INSTALLED, reason=NOT_INSTALLED)]
     return long + (needs if row.tier == "remote" else [])
 

@@ -107,16 +107,21 @@ def _say_once(config: LMCacheConfig, geometry: EngineGeometry) -> None:
     if line:
         log.warning("LMCache: %s", line)
     if geometry.chunk_tokens != config.chunk_size:
-        small = geometry.chunk_tokens < config.chunk_size
         log.warning(
-            "LMCache: chunk_size %d is not %s %d; using %d",
+            "LMCache: chunk_size %d is not possible with this model (%s); using %d",
             config.chunk_size,
-            "within the model's sliding window of" if small else "a multiple of vLLM's block size",
-            min(filter(None, (group.window_tokens for group in geometry.groups)), default=0)
-            if small
-            else geometry.block_tokens,
+            _chunk_rule(geometry),
             geometry.chunk_tokens,
         )
+
+
+def _chunk_rule(geometry: EngineGeometry) -> str:
+    """Say what decides the size of a chunk."""
+    blocks = f"vLLM's blocks have {geometry.block_tokens} tokens"
+    if geometry.keeps_states:
+        return f"{blocks}, each with a state"
+    windows = [group.window_tokens for group in geometry.groups if group.window_tokens]
+    return f"{blocks}, its attention sees {min(windows)}" if windows else blocks
 
 
 def _open_engine(

@@ -128,6 +128,14 @@ def reads_prefix_cache(request: Any) -> bool:
     return not getattr(request, "skip_reading_prefix_cache", False)
 
 
+def boundary_states(blocks: Any, request_id: str) -> dict[tuple[int, int], int]:
+    """Return which block holds the state of a group after so many tokens, of those that a step
+    computes: (group, tokens) -> block. Empty where vLLM keeps none.
+    """
+    offered = getattr(blocks, "boundary_state_offloads", None) or {}
+    return {(group, tokens): block for group, block, tokens in offered.get(request_id, ())}
+
+
 class BlockTables:
     """The blocks of every request in a step, by `get_block_ids(request_id)`.
 

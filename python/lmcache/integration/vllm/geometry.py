@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lmcache.integration.vllm import compat
 from lmcache.integration.vllm.model_identity import ModelIdentity, model_identity
+from lmcache.integration.vllm.page_specs import dtype_text, spec_text
+from lmcache.integration.vllm.refusals import refusal
 
 if TYPE_CHECKING:
     from lmcache import _native
 
-# Specs whose pages hold nothing but the KV of their own tokens, so that a page may be kept and put
-# back.
-_KEEPABLE = frozenset({"FullAttentionSpec", "MLAAttentionSpec", "SlidingWindowSpec"})
+# Of a group that keeps states: only the one after the last token of a prefix matters.
+_STATE_WINDOW = 1
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class GroupGeometry:
     layer_names: tuple[str, ...]  # of this rank, in the order of its planes
     page_bytes: tuple[int, ...]  # one block of each of these layers
     block_tokens: int
-    # Attention sees so many tokens; vLLM takes the blocks before them away. 0: it sees all.
+    # Attention sees so many tokens; vLLM takes the blocks before them away. 0: it sees all. 1: a
+    # block holds no KV of tokens but the state after its last one, as linear attention keeps it.
     window_tokens: int = 0
     total_layers: int = 0  # over all pipeline ranks; 0: as many as here
 
@@ -48,6 +49,11 @@ class GroupGeometry:
     def block_bytes(self) -> int:
         """Bytes of one block over all layers of this rank."""
         return sum(self.page_bytes)
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether a block is a state, of which a chunk has one."""
+        return self.window_tokens == _STATE_WINDOW
 
     @property
     def plane_bytes(self) -> list[int]:
@@ -106,16 +112,27 @@ class EngineGeometry:
         return any(group.window_tokens for group in self.groups)
 
     @property
+    def keeps_states(self) -> bool:
+        """Whether a prefix ends with a chunk after which states were kept."""
+        return any(group.keeps_states for group in self.groups)
+
+    def stored_block_tokens(self, group: GroupGeometry) -> int:
+        """Return the tokens of what is one block in a slot: of a chunk one state is kept."""
+        return self.chunk_tokens if group.keeps_states else group.block_tokens
+
+    @property
     def slot_token_bytes(self) -> int:
         """Bytes of a token in the largest lane, rounded up."""
-        return max(-(-group.block_bytes // group.block_tokens) for group in self.groups)
+        return max(
+            -(-group.block_bytes // self.stored_block_tokens(group)) for group in self.groups
+        )
 
     def namespace(
         self, native: _NativeTypes, lora: str = "", salt: str = "", epoch: str = ""
     ) -> _native.NamespaceSpec:
         """Return the namespace of this KV, for an adapter, a cache salt and an epoch."""
         groups = [
-            native.KvGroup(group.block_tokens, group.plane_bytes, group.window_tokens)
+            native.KvGroup(self.stored_block_tokens(group), group.plane_bytes, group.window_tokens)
             for group in self.groups
         ]
         spec: _native.NamespaceSpec = native.NamespaceSpec(
@@ -144,10 +161,9 @@ def read_geometry(
     worker, None for the scheduler. Reads the weight files (see `fingerprint`).
     """
     groups = list(kv_cache_config.kv_cache_groups)
-    reason = _group_refusal(groups) or _parallel_refusal(vllm_config, kv_cache_config)
     specs = [_layer_specs(group) for group in groups]
     every = [spec for of_group in specs for spec in of_group]
-    reason = reason or _first(_spec_refusal, every) or _stage_refusal(vllm_config, every)
+    reason = refusal(vllm_config, kv_cache_config, every)
     if reason is not None:
         return Refusal(reason)
     parallel = vllm_config.parallel_config
@@ -156,14 +172,14 @@ def read_geometry(
         _group_geometry(vllm_config, group, of_group)
         for group, of_group in zip(groups, specs, strict=True)
     )
-    kinds = list(dict.fromkeys(str(spec.dtype).removeprefix("torch.") for spec in every))
+    kinds = list(dict.fromkeys(dtype_text(spec) for spec in every))
     return EngineGeometry(
         identity=model_identity(vllm_config),
         dtype=f"{'+'.join(kinds)}/{vllm_config.cache_config.cache_dtype}",
         layout=_layout(vllm_config, kv_cache_config, every),
         details=_details(specs, parallel),
         groups=shapes,
-        chunk_tokens=_chunk_tokens(shapes, chunk_size),
+        chunk_tokens=_chunk_tokens(shapes, chunk_size, _aligned_windows(every)),
         ranks=int(parallel.world_size) // replicas,
         rank=(rank or 0) // replicas,
         owns_lanes=rank is not None and rank % replicas == 0,
@@ -183,80 +199,45 @@ def _group_geometry(vllm_config: Any, group: Any, specs: list[Any]) -> GroupGeom
 
 def _window(spec: Any) -> int:
     # A full-attention spec may have a window too, where vLLM keeps what lies before it.
-    return int(spec.sliding_window) if type(spec).__name__ == "SlidingWindowSpec" else 0
+    windows = {
+        "SlidingWindowSpec": "sliding_window",
+        "ChunkedLocalAttentionSpec": "attention_chunk_size",
+    }
+    kind = type(spec).__name__
+    if kind == "MambaSpec":
+        return _STATE_WINDOW
+    return int(getattr(spec, windows[kind])) if kind in windows else 0
 
 
-def _chunk_tokens(groups: tuple[GroupGeometry, ...], chunk_size: int) -> int:
+def _aligned_windows(specs: list[Any]) -> set[int]:
+    """Return the windows that do not slide: attention begins anew after each of them."""
+    kinds = (spec for spec in specs if type(spec).__name__ == "ChunkedLocalAttentionSpec")
+    return {int(spec.attention_chunk_size) for spec in kinds}
+
+
+def _chunk_tokens(groups: tuple[GroupGeometry, ...], chunk_size: int, aligned: set[int]) -> int:
     """Return the tokens of a chunk: whole blocks of every group, and within every window.
 
     A chunk is stored in the step that completes it. The blocks of a chunk no longer than the window
     are all there then, whatever number of tokens each step computes; so are those of one block.
+    States are kept where steps end, at blocks: the smallest chunk finds most of them.
     """
     unit = math.lcm(*(group.block_tokens for group in groups))
+    if any(group.keeps_states for group in groups):
+        return unit
     windows = [group.window_tokens for group in groups if group.window_tokens]
-    fits = min(windows, default=chunk_size) // unit * unit
-    asked = -(-chunk_size // unit) * unit
-    return max(unit, min(asked, fits)) if windows else asked
-
-
-def _group_refusal(groups: list[Any]) -> str | None:
-    if not groups:
-        return "the model has no KV cache"
-    if len(groups) > 1 and not compat.TELLS_FAILED_LOADS:
-        return (
-            "the model keeps its KV in several groups, which needs vLLM 0.32 or later; where all "
-            "of them are attention, --disable-hybrid-kv-cache-manager makes them one"
-        )
-    for group in groups:
-        if not getattr(group, "enable_kv_transfer", True):
-            return "vLLM does not let the KV of this model be transferred"
-        if getattr(group, "host_resident", False):
-            return "vLLM keeps a part of the KV of this model on the host: not supported yet"
-    return None
-
-
-def _parallel_refusal(vllm_config: Any, kv_cache_config: Any) -> str | None:
-    parallel = vllm_config.parallel_config
-    for name in ("decode_context_parallel_size", "prefill_context_parallel_size"):
-        if getattr(parallel, name, 1) > 1:
-            return f"{name} {getattr(parallel, name)} is not supported yet"
-    if parallel.world_size % compat.tensor_parallel_replicas(kv_cache_config):
-        return "the KV replicas do not divide the ranks"
-    if getattr(vllm_config.cache_config, "calculate_kv_scales", False):
-        return (
-            "the scales of the KV are computed from the first batch, so no other engine can use it"
-        )
-    return None
-
-
-def _stage_refusal(vllm_config: Any, specs: list[Any]) -> str | None:
-    """Of a pipeline, a stage knows its own layers only: the others must be like them."""
-    kinds = {(_spec_text(spec), compat.page_bytes(spec)) for spec in specs}
-    if vllm_config.parallel_config.pipeline_parallel_size == 1 or len(kinds) == 1:
-        return None
-    return "layers of several kinds in a pipeline of several stages: not supported yet"
-
-
-def _spec_refusal(spec: Any) -> str | None:
-    kind = type(spec).__name__
-    if kind not in _KEEPABLE:
-        return f"KV of the kind {kind} is not supported yet"
-    if getattr(spec, "non_causal", False):
-        return "attention is not causal, so KV depends on what follows"
-    tokens = compat.tokens_per_state(spec)
-    if tokens != 1:
-        return f"one stored state covers {tokens} tokens, which is not supported yet"
-    return None
+    size = -(-chunk_size // unit) * unit
+    if windows:
+        size = max(unit, min(size, min(windows) // unit * unit))
+    while size > unit and any(window % size for window in aligned):
+        size -= unit
+    return size
 
 
 def _layer_specs(group: Any) -> list[Any]:
     """Return the spec of each layer of a group: vLLM wraps them only where layers differ."""
     wrapped = getattr(group.kv_cache_spec, "kv_cache_specs", None)
     return [wrapped[name] if wrapped else group.kv_cache_spec for name in group.layer_names]
-
-
-def _first(check: Callable[[Any], str | None], items: list[Any]) -> str | None:
-    return next((reason for reason in map(check, items) if reason is not None), None)
 
 
 def _total_layers(vllm_config: Any, layers: tuple[str, ...]) -> int:
@@ -280,7 +261,8 @@ def _layout(vllm_config: Any, kv_cache_config: Any, specs: list[Any]) -> str:
     backend = getattr(vllm_config.attention_config, "backend", None)
     parts = [device, compat.layout_name(kv_cache_config), getattr(backend, "name", "auto")]
     if device == "cpu":
-        formats = [compat.cpu_page_format(vllm_config, spec) for spec in specs]
+        attention = [spec for spec in specs if type(spec).__name__ != "MambaSpec"]
+        formats = [compat.cpu_page_format(vllm_config, spec) for spec in attention]
         parts.append("+".join(dict.fromkeys(formats)))
     return "/".join(parts)
 
@@ -290,7 +272,7 @@ def _details(specs: list[list[Any]], parallel: Any) -> str:
 
     # What a page holds is the business of vLLM's kernels, and may change with a minor version.
     version = ".".join(str(vllm.__version__).split("+")[0].split(".")[:2])
-    kinds = [list(dict.fromkeys(map(_spec_text, of_group))) for of_group in specs]
+    kinds = [list(dict.fromkeys(map(spec_text, of_group))) for of_group in specs]
     shared = {
         "engine": f"vllm {version}",
         "tensor_parallel": parallel.tensor_parallel_size,
@@ -301,16 +283,3 @@ def _details(specs: list[list[Any]], parallel: Any) -> str:
     else:
         fields = shared | {"groups": [[json.loads(kind) for kind in group] for group in kinds]}
     return json.dumps(fields, sort_keys=True)
-
-
-def _spec_text(spec: Any) -> str:
-    fields = {
-        "spec": type(spec).__name__,
-        "kv_heads": spec.num_kv_heads,
-        "head_size": spec.head_size,
-        "head_size_v": spec.head_size_v,
-        **compat.page_details(spec),
-        "window": getattr(spec, "sliding_window", None),
-        "attention_chunk": getattr(spec, "attention_chunk_size", None),
-    }
-    return json.dumps(fields, sort_keys=True, default=str)

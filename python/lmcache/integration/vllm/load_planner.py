@@ -24,7 +24,9 @@ def plan_load(geometry: EngineGeometry, state: RequestState, blocks: Blocks) -> 
         return None
     pieces = range(begin // chunk, -(-end // chunk))
     places = [
-        [
+        _place_of_state(group, ids, pieces, end)
+        if group.keeps_states
+        else [
             _place(group, ids, piece * chunk, begin, min(end, piece * chunk + chunk))
             for piece in pieces
         ]
@@ -66,6 +68,16 @@ def _place(
     places = ids[first : -(-end // block)]
     passed = next((i for i, place in enumerate(places) if place != _passed(group)), len(places))
     return first + passed - chunk_begin // block, places[passed:]
+
+
+def _place_of_state(
+    group: GroupGeometry, ids: list[int], pieces: range, end: int
+) -> list[tuple[int, list[int]]]:
+    """Return the place of each chunk's state: only the last one is taken."""
+    return [
+        (0, [ids[-(-end // group.block_tokens) - 1]] if piece == pieces[-1] else [])
+        for piece in pieces
+    ]
 
 
 def _passed(group: GroupGeometry) -> int | None:

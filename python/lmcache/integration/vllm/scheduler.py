@@ -266,8 +266,13 @@ class SchedulerHalf:
                 continue
             end = self._stores.storable(state, computed[request_id] + scheduled, fenced=fenced)
             if self._stores.is_new(state, end):
-                ids = blocks.get_block_ids(request_id)
-                plan.stores += self._stores.reserve(state, end, ids, confirmed=fenced)
+                plan.stores += self._stores.reserve(
+                    state,
+                    end,
+                    blocks.get_block_ids(request_id),
+                    confirmed=fenced,
+                    states=compat.boundary_states(blocks, request_id),
+                )
 
     # The end of a request.
 

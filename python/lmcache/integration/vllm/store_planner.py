@@ -9,7 +9,7 @@ load is over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lmcache.integration.vllm.step_plan import StorePlan
@@ -38,7 +38,7 @@ class StorePlanner:
         self._engine = attachment.engine
         self._geometry = attachment.geometry
         self._answers = config.conversation_mode
-        self._tails = config.save_unfull_chunk
+        self._tails = config.save_unfull_chunk and not attachment.geometry.keeps_states
         self._ledger = ledger
         self._events = attachment.events
 
@@ -68,7 +68,11 @@ class StorePlanner:
         """
         if state.outdated:
             return []
-        held = (len(ids) * group.block_tokens for ids, group in self._by_group(blocks))
+        held = (
+            len(ids) * group.block_tokens
+            for ids, group in self._by_group(blocks)
+            if not group.keeps_states
+        )
         known = min(state.confirmed_tokens(), *held)
         if self._answers:
             end = min(known, int(state.request.num_tokens))
@@ -79,10 +83,19 @@ class StorePlanner:
         return self.reserve(state, end, blocks, confirmed=True) if self.is_new(state, end) else []
 
     def reserve(
-        self, state: RequestState, end: int, blocks: Blocks, *, confirmed: bool
+        self,
+        state: RequestState,
+        end: int,
+        blocks: Blocks,
+        *,
+        confirmed: bool,
+        states: Mapping[tuple[int, int], int] | None = None,
     ) -> list[StorePlan]:
         """Reserve slots for everything up to token `end` that is new, and plan to fill them from
         `blocks`, of which there is a list per group.
+
+        `states` says which block of a group holds the state after so many tokens: (group, tokens)
+        -> block, as far as there is one.
         """
         state.hash_new_tokens()
         chunk = self._geometry.chunk_tokens
@@ -93,19 +106,51 @@ class StorePlanner:
         refs = self._engine.reserve(state.namespace, state.prompt, first, end)
         state.next_chunk = end // self._geometry.chunk_tokens
         state.tail_stored = state.tail_stored or end % self._geometry.chunk_tokens != 0
+        block_ids = [
+            self._state_ids(refs, index, first, states or {})
+            if group.keeps_states
+            else self._ids(ids, group, first, end)
+            for index, (ids, group) in enumerate(self._by_group(blocks))
+        ]
         wanted = [ref for lane in refs for ref in lane if ref]
         if not wanted:
             return []
         self._ledger.add(state.request_id, wanted)
         if self._events is not None:
             self._events.stored(state.request, first, end, refs)
-        block_ids = []
-        for ids, group in self._by_group(blocks):
-            used = ids[: -(-end // group.block_tokens)]
-            per_chunk = chunk // group.block_tokens
-            starts = range(first * per_chunk, len(used), per_chunk)
-            block_ids.append([used[start : start + per_chunk] for start in starts])
         return [StorePlan(state.request_id, refs, block_ids, confirmed)]
+
+    def _ids(self, ids: list[int], group: GroupGeometry, first: int, end: int) -> list[list[int]]:
+        """Return the blocks of each chunk."""
+        used = ids[: -(-end // group.block_tokens)]
+        per_chunk = self._geometry.chunk_tokens // group.block_tokens
+        starts = range(first * per_chunk, len(used), per_chunk)
+        return [used[start : start + per_chunk] for start in starts]
+
+    def _state_ids(
+        self,
+        refs: list[list[int]],
+        index: int,
+        first: int,
+        states: Mapping[tuple[int, int], int],
+    ) -> list[list[int]]:
+        """Return the block with the state after each chunk. Where there is none, the slots that
+        were reserved for it are given back.
+        """
+        chunk, ranks = self._geometry.chunk_tokens, self._geometry.ranks
+        lanes = refs[index * ranks : (index + 1) * ranks]
+        out: list[list[int]] = []
+        unused: list[int] = []
+        for piece in range(len(lanes[0])):
+            block = states.get((index, (first + piece + 1) * chunk))
+            out.append([] if block is None else [block])
+            if block is None:
+                unused += [lane[piece] for lane in lanes if lane[piece]]
+                for lane in lanes:
+                    lane[piece] = 0
+        if unused:
+            self._engine.cancel(unused)
+        return out
 
     def _by_group(self, blocks: Blocks) -> Iterator[tuple[list[int], GroupGeometry]]:
         return zip(blocks, self._geometry.groups, strict=True)
@@ -116,7 +161,7 @@ class StorePlanner:
         """
         first = 0
         for ids, group in self._by_group(blocks):
-            if not group.window_tokens:
+            if not group.window_tokens or group.keeps_states:
                 continue
             used = ids[: -(-end // group.block_tokens)]
             gone = next((i for i in range(len(used) - 1, -1, -1) if used[i] == NULL_BLOCK), -1)

@@ -88,7 +88,9 @@ class WorkerHalf:
                         f"its configuration says {group.block_bytes}"
                     )
                 self._view_ids.append(
-                    engine.register_view(views.planes, num_blocks, group.block_tokens)
+                    engine.register_view(
+                        views.planes, num_blocks, geometry.stored_block_tokens(group)
+                    )
                 )
                 self._views = views  # waited for layer by layer only where there is one group
             self._tensors = dict(kv_caches)

@@ -174,7 +174,8 @@ def test_only_the_scheduler_speaks(folder, place, join, caplog):
         assert caplog.messages == []
         join(config)
     assert "enable_p2p" in caplog.text
-    assert "chunk_size 250 is not a multiple of vLLM's block size 32; using 256" in caplog.text
+    assert "chunk_size 250 is not possible with this model" in caplog.text
+    assert "(vLLM's blocks have 32 tokens); using 256" in caplog.text
 
 
 def test_what_cannot_be_kept_opens_no_segment(folder, place, join):

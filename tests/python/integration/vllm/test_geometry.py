@@ -21,6 +21,7 @@ from engine_config import (
     write_small_model,
 )
 from vllm.v1.kv_cache_interface import (
+    ChunkedLocalAttentionSpec,
     KVCacheGroupSpec,
     MambaSpec,
     MLAAttentionSpec,
@@ -29,7 +30,7 @@ from vllm.v1.kv_cache_interface import (
 )
 
 from lmcache import _native
-from lmcache.integration.vllm.geometry import EngineGeometry, Refusal, read_geometry
+from lmcache.integration.vllm.geometry import EngineGeometry, read_geometry
 
 PAGE_BYTES = 2 * BLOCK_TOKENS * HEADS * HEAD_SIZE * 4  # K and V of float32
 ATTENTION = {
@@ -123,30 +124,6 @@ def test_scheduler_and_ranks_are_of_one_namespace(folder):
     assert len(roots) == 1
 
 
-@pytest.mark.parametrize(
-    ("specs", "reason"),
-    [
-        (
-            [MambaSpec(block_size=32, shapes=((4, 4),), dtypes=(torch.float32,))],
-            "kind MambaSpec",
-        ),
-        ([make_spec(non_causal=True)], "not causal"),
-        ([make_spec(tokens_per_state=2)], "covers 2 tokens"),
-    ],
-)
-def test_what_cannot_be_kept_is_refused(config, specs, reason):
-    refusal = read(config, *specs)
-    assert isinstance(refusal, Refusal)
-    with pytest.raises(ValueError, match=reason):
-        raise ValueError(refusal.reason)
-
-
-def test_a_model_without_kv_is_refused(config):
-    assert read(config, kv_cache_groups=[]) == Refusal("the model has no KV cache")
-    group = KVCacheGroupSpec(["layer"], make_spec(), enable_kv_transfer=False)
-    assert "transferred" in read(config, kv_cache_groups=[group]).reason
-
-
 def read_group(config, second, rank=0):
     """Read the geometry of a group of two layers, of which one is like this."""
     specs = {"b": second, "a": make_spec()}
@@ -161,7 +138,7 @@ def test_layers_that_differ_are_looked_at_one_by_one(config):
     assert heads.groups[0].page_bytes == (PAGE_BYTES, PAGE_BYTES // HEADS)
     assert heads.groups[0].block_bytes == PAGE_BYTES + PAGE_BYTES // HEADS
     state = MambaSpec(block_size=BLOCK_TOKENS, shapes=((4, 4),), dtypes=(torch.float32,))
-    assert "MambaSpec" in read_group(config, state).reason
+    assert "mamba_cache_mode" in read_group(config, state).reason
     roots = {
         found.namespace(_native).root()
         for found in (windows, heads, read_group(config, make_spec()))
@@ -213,34 +190,64 @@ def test_another_window_is_another_namespace(config):
     assert len(roots) == 5
 
 
+def states(**changes):
+    values = {
+        "block_size": 5 * BLOCK_TOKENS,
+        "shapes": ((3, 40), (2, 16, 8)),
+        "dtypes": (torch.float32, torch.float32),
+        "mamba_cache_mode": "align",
+        "page_size_padded": 1 << 20,
+    }
+    return MambaSpec(**{**values, **changes})
+
+
+def test_a_state_is_kept_after_each_block(config):
+    geometry = read(config, states(), make_spec(block_size=5 * BLOCK_TOKENS))
+    group = geometry.groups[0]
+    assert group.keeps_states
+    assert geometry.keeps_states
+    assert not geometry.groups[1].keeps_states
+    assert group.page_bytes == ((3 * 40 + 2 * 16 * 8) * 4,) * LAYERS  # without what pads it
+    assert geometry.chunk_tokens == 5 * BLOCK_TOKENS
+    assert geometry.stored_block_tokens(group) == geometry.chunk_tokens
+    assert geometry.loads_ahead
+    assert geometry.has_window  # vLLM takes the blocks of older states away
+
+
+def test_a_state_of_several_blocks_is_one_in_a_slot(config):
+    geometry = read(config, states(block_size=BLOCK_TOKENS), make_spec(block_size=3 * BLOCK_TOKENS))
+    assert geometry.chunk_tokens == 3 * BLOCK_TOKENS
+    assert geometry.stored_block_tokens(geometry.groups[0]) == 3 * BLOCK_TOKENS
+    assert geometry.slot_token_bytes == LAYERS * PAGE_BYTES // BLOCK_TOKENS
+
+
+def test_other_states_are_another_namespace(config):
+    attention = make_spec(block_size=5 * BLOCK_TOKENS)
+    roots = {
+        read(config, spec, attention).namespace(_native).root()
+        for spec in (
+            states(),
+            states(shapes=((2, 16, 8), (3, 40))),
+            states(dtypes=(torch.float32, torch.int32)),
+        )
+    }
+    assert len(roots) == 3
+
+
+@pytest.mark.parametrize(
+    ("tokens", "chunk", "used"), [(128, 256, 128), (128, 96, 64), (512, 256, 256), (96, 64, 32)]
+)
+def test_attention_that_begins_anew_does_so_between_chunks(config, tokens, chunk, used):
+    local = ChunkedLocalAttentionSpec(**ATTENTION, attention_chunk_size=tokens)
+    geometry = read(config, local, make_spec(), chunk=chunk)
+    assert geometry.chunk_tokens == used
+    assert [group.window_tokens for group in geometry.groups] == [tokens, 0]
+
+
 def test_stages_of_a_pipeline_must_be_alike(folder):
     stages = make_vllm_config(folder, parallel={"pipeline_parallel_size": 2})
     assert "several stages" in read(stages, window(), make_spec()).reason
     assert "several stages" in read_group(stages, make_spec(sliding_window=64)).reason
-
-
-def test_a_vllm_that_cannot_be_told_of_a_failed_load_is_refused(config, monkeypatch):
-    from lmcache.integration.vllm import compat
-
-    monkeypatch.setattr(compat, "TELLS_FAILED_LOADS", False)
-    assert "needs vLLM 0.32" in read(config, window(), make_spec()).reason
-    assert isinstance(read(config, make_spec()), EngineGeometry)
-
-
-def test_context_parallel_is_refused(folder):
-    sizes = {"tensor_parallel_size": 2, "decode_context_parallel_size": 2}
-    refusal = read(make_vllm_config(folder, parallel=sizes))
-    assert refusal == Refusal("decode_context_parallel_size 2 is not supported yet")
-
-
-def test_replicas_must_divide_the_ranks(folder):
-    config = make_vllm_config(folder, parallel={"tensor_parallel_size": 2})
-    assert "replicas" in read(config, kv_tp_replicas=3).reason
-
-
-def test_scales_of_the_first_batch_are_refused(config):
-    config.cache_config.calculate_kv_scales = True
-    assert "scales" in read(config).reason
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,13 @@ def test_blocks_that_were_promised():
     narrow = GroupGeometry(("a",), (64,), BLOCK, window_tokens=CHUNK)
     ids = [NULL_BLOCK, NULL_BLOCK, *IDS]
     assert promised_blocks(geometry(groups=(narrow,)), state(BLOCK, 3 * BLOCK), [ids]) == IDS[:2]
+
+
+def test_of_states_only_the_last_is_taken():
+    held = GroupGeometry(("b",), (512,), 2 * BLOCK, window_tokens=1)
+    shape = geometry(groups=(FULL, held))
+    ids = [NULL_BLOCK] * (2 * PER_CHUNK // 2 - 1) + [77]
+    load = plan_load(shape, state(CHUNK, CHUNK, lanes=2), [IDS, ids])
+    assert load.block_ids == [[IDS[PER_CHUNK : 2 * PER_CHUNK]], [[77]]]
+    load = plan_load(shape, state(0, 2 * CHUNK, lanes=2), [IDS, ids])
+    assert list(load.items(1, 1)) == [(21, 0, [77])]

@@ -69,9 +69,9 @@ def slots():
 
 @pytest.fixture
 def planner(slots):
-    def make(groups=1, **settings):
+    def make(groups=1, shape=None, **settings):
         attachment = types.SimpleNamespace(
-            engine=slots, geometry=geometry(groups=GROUPS[:groups]), events=None
+            engine=slots, geometry=geometry(groups=shape or GROUPS[:groups]), events=None
         )
         return StorePlanner(attachment, LMCacheConfig(chunk_size=CHUNK, **settings), slots)
 
@@ -200,3 +200,30 @@ def test_nothing_is_left_to_store_when_a_window_has_passed_it_all(planner, slots
     assert planner(groups=2).reserve(state, 2 * CHUNK, ids, confirmed=False) == []
     assert slots.asked == []
     assert state.next_chunk == 2
+
+
+STATES = GroupGeometry(("b",), (512,), BLOCK, window_tokens=1)
+
+
+def test_states_are_stored_where_there_are_any(planner, slots):
+    planner = planner(shape=(GROUPS[0], STATES))
+    slots.cancelled = []
+    slots.cancel = slots.cancelled.extend
+    kept = {(1, CHUNK): 41, (1, 3 * CHUNK): 43, (0, 2 * CHUNK): 99}
+    (plan,) = planner.reserve(State(), 3 * CHUNK, [BLOCKS, []], confirmed=False, states=kept)
+    assert plan.block_ids[1] == [[41], [], [43]]
+    assert plan.refs == [[1000, 1001, 1002], [2000, 0, 2002]]
+    assert slots.cancelled == [2001]
+    assert slots.watched == [("r", [1000, 1001, 1002, 2000, 2002])]
+
+
+def test_of_states_no_tail_is_kept(planner):
+    assert planner(shape=(GROUPS[0], STATES)).storable(State(), PROMPT, fenced=False) == 3 * CHUNK
+
+
+def test_at_the_end_of_a_request_there_are_no_states_any_more(planner, slots):
+    slots.cancel = lambda refs: None
+    planner = planner(shape=(GROUPS[0], STATES))
+    (plan,) = planner.last(State(confirmed=PROMPT), [BLOCKS, []])
+    assert plan.block_ids[1] == [[], [], []]
+    assert not any(plan.refs[1])
