@@ -129,9 +129,16 @@ void bind_disk(py::module_& module) {
                 return progress(so_far.chunks, total, so_far.size_bytes);
               });
             });
-            return Counts("chunks"_a = report.chunks, "bytes"_a = report.size_bytes,
-                          "corrupt"_a = report.corrupt, "unreadable"_a = report.unreadable,
-                          "gone"_a = report.gone, "complete"_a = report.complete ? 1 : 0);
+            py::list damage;
+            for (auto const& it : report.damage) {
+              damage.append(py::dict("folder"_a = it.folder, "slab"_a = it.slab,
+                                     "offset"_a = it.offset,
+                                     "problem"_a = it.corrupt ? "corrupt" : "unreadable"));
+            }
+            return StatusDict("chunks"_a = report.chunks, "bytes"_a = report.size_bytes,
+                              "corrupt"_a = report.corrupt, "unreadable"_a = report.unreadable,
+                              "gone"_a = report.gone, "damaged_records"_a = report.damaged_records,
+                              "damage"_a = damage, "complete"_a = report.complete);
           },
           "progress"_a,
           "Reads and checks all; progress(chunks so far, of how many, bytes): whether to go on.")

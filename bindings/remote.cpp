@@ -46,8 +46,8 @@ void bind_remote(py::module_& module) {
           "open",
           [](std::string url, py::typing::Callable<void(int, std::string)> log, std::string serde,
              std::uint32_t connections, std::uint32_t timeout_ms, std::string user,
-             std::string password, bool overwrites,
-             std::optional<std::shared_ptr<TransportQueue>> calls) {
+             std::string password, bool overwrites, std::uint32_t transfer_timeout_ms,
+             std::uint32_t ttl_seconds, std::optional<std::shared_ptr<TransportQueue>> calls) {
             auto const lines = std::make_shared<LogQueue>(std::move(log));
             auto opened = without_gil([&] {
               return RemoteStore::open({.url = std::move(url),
@@ -57,6 +57,8 @@ void bind_remote(py::module_& module) {
                                         .connections = connections,
                                         .overwrites = overwrites,
                                         .timeout_ms = timeout_ms,
+                                        .transfer_timeout_ms = transfer_timeout_ms,
+                                        .ttl_seconds = ttl_seconds,
                                         .calls = calls.value_or(nullptr)},
                                        lines->hook());
             });
@@ -65,8 +67,9 @@ void bind_remote(py::module_& module) {
           },
           "url"_a, "log"_a, py::kw_only(), "serde"_a = "msgpack", "connections"_a = 4,
           "timeout_ms"_a = 10'000, "user"_a = "", "password"_a = "", "overwrites"_a = false,
-          "calls"_a = py::none(),
-          "calls: instead of `url`, `serde`, `user` and `password`; closed with the store.")
+          "transfer_timeout_ms"_a = 0, "ttl_seconds"_a = 0, "calls"_a = py::none(),
+          "calls: instead of `url`, `serde`, `user` and `password`; closed with the store.\n"
+          "transfer_timeout_ms: of write and read; 0 = timeout_ms.")
       .def_property_readonly("name", &RemoteStore::name, "The URL without its password.")
       .def(
           "ping",
@@ -77,7 +80,7 @@ void bind_remote(py::module_& module) {
              auto const use = unwrap(without_gil([&] { return self.stat(); }));
              return StatusDict("url"_a = use.name, "server"_a = use.server, "role"_a = use.role,
                                "used_bytes"_a = use.used_bytes, "limit_bytes"_a = use.limit_bytes,
-                               "chunks"_a = use.chunks);
+                               "chunks"_a = use.chunks, "orphans"_a = use.orphans);
            })
       .def(
           "clear",

@@ -117,7 +117,17 @@ ScrubReport DiskVolume::scrub(
   std::atomic<std::uint64_t> corrupt{0};
   std::atomic<std::uint64_t> unreadable{0};
   std::atomic<std::uint64_t> gone{0};
+  std::mutex damage_mutex;  // guards report.damage
+  auto const note_damage = [&](DiskPlace const& place, TierOutcome outcome) {
+    std::lock_guard const lock{damage_mutex};
+    if (report.damage.size() == ScrubReport::kMostDamage) return;
+    report.damage.push_back({.folder = tier_->files().folders()[place.folder].path(),
+                             .slab = place.slab,
+                             .offset = place.offset,
+                             .corrupt = outcome == TierOutcome::kCorrupt});
+  };
   for (std::size_t first = 0; first < listed.size();) {
+    auto const begin = first;
     std::vector<DiskRead> reads;
     std::uint64_t used = 0;
     for (; first < listed.size() && used + listed[first].place.slot_bytes <= room; ++first) {
@@ -129,7 +139,9 @@ ScrubReport DiskVolume::scrub(
     Answers answers{reads.size()};
     report.chunks += reads.size();
     report.size_bytes += used;
-    tier_->read(std::move(reads), [&](std::uint32_t, TierOutcome outcome) {
+    tier_->read(std::move(reads), [&](std::uint32_t item, TierOutcome outcome) {
+      bool const damaged = outcome == TierOutcome::kCorrupt || outcome == TierOutcome::kIoError;
+      if (damaged) note_damage(listed[begin + item].place, outcome);
       if (outcome == TierOutcome::kCorrupt) ++corrupt;
       if (outcome == TierOutcome::kIoError) ++unreadable;
       if (outcome == TierOutcome::kMissing) ++gone;
@@ -141,13 +153,24 @@ ScrubReport DiskVolume::scrub(
     report.gone = gone;
     if (!progress(report, listed.size())) return report;
   }
+  report.damaged_records = forget_damaged_records();
   report.complete = true;
   return report;
+}
+
+std::uint64_t DiskVolume::forget_damaged_records() {
+  auto& state = tier_->directory().state();
+  auto const damaged = state.space.damaged_records.load();
+  if (damaged == 0) return 0;
+  // Those that cannot be freed are told of again.
+  if (repair_index(state, tier_->files())) state.space.damaged_records -= damaged;
+  return damaged;
 }
 
 std::uint64_t DiskVolume::clear() {
   auto const removed = tier_->clear();
   (void)tier_->drain(std::chrono::seconds{60});
+  (void)forget_damaged_records();
   return removed;
 }
 

@@ -11,6 +11,7 @@
 #include <lmcache/index/chunk_record.hpp>
 #include <lmcache/tier/remote/queue_transport.hpp>
 #include <lmcache/tier/remote/redis_transport.hpp>
+#include <lmcache/tier/remote/remote_framing.hpp>
 #include <lmcache/tier/remote/remote_tier.hpp>
 
 namespace lmcache {
@@ -68,11 +69,14 @@ Result<std::unique_ptr<RemoteStore>> RemoteStore::open(RemoteStoreOptions option
   LMC_TRY_ASSIGN(auto transport, link.connect(deadline));
   LMC_TRY(transport->ping(deadline));
   std::chrono::milliseconds const timeout{options.timeout_ms};
+  std::chrono::milliseconds const transfer{
+      options.transfer_timeout_ms == 0 ? options.timeout_ms : options.transfer_timeout_ms};
   LMC_TRY_ASSIGN(auto tier, RemoteTier::open({.name = link.name,
                                               .connections = options.connections,
+                                              .ttl_seconds = options.ttl_seconds,
                                               .overwrites = options.overwrites,
                                               .lookup_deadline = timeout / 5,  // connects in 5
-                                              .transfer_deadline = timeout},
+                                              .transfer_deadline = transfer},
                                              link.connect, kClock, std::move(log)));
   while (!tier->usable()) {
     if (std::chrono::steady_clock::now() > deadline) {
@@ -97,7 +101,8 @@ Result<RemoteStoreUse> RemoteStore::stat() {
                         .role = seen.role,
                         .used_bytes = seen.used_bytes,
                         .limit_bytes = seen.limit_bytes,
-                        .chunks = seen.chunks};
+                        .chunks = seen.chunks,
+                        .orphans = seen.orphans};
 }
 
 Result<std::uint64_t> RemoteStore::clear() {
@@ -107,7 +112,13 @@ Result<std::uint64_t> RemoteStore::clear() {
 
 Result<std::uint64_t> RemoteStore::remove(std::span<ChunkKey const> keys) {
   tier_->forget_answers();
-  return transport_->remove(keys, after(options_.timeout_ms));
+  auto const deadline = after(options_.timeout_ms);
+  LMC_TRY_ASSIGN(auto const removed, transport_->remove(keys, deadline));
+  if (part_count(longest_record_bytes_) > 1) {
+    std::vector<std::uint64_t> const sizes(keys.size(), longest_record_bytes_);
+    LMC_TRY(transport_->discard(keys, sizes, deadline));
+  }
+  return removed;
 }
 
 Result<std::uint64_t> RemoteStore::find(std::span<ChunkKey const> keys) {
@@ -120,6 +131,7 @@ std::uint64_t RemoteStore::write(std::span<ChunkKey const> keys, RemoteSlots con
   std::latch open{static_cast<std::ptrdiff_t>(keys.size())};
   std::atomic<std::uint64_t> there{0};
   auto const size_bytes = record_bytes(slots.payload_bytes, 0);
+  longest_record_bytes_ = std::max(longest_record_bytes_, size_bytes);
   for (std::size_t i = 0; i < keys.size(); ++i) {
     auto* const slot = slots.data + i * slots.slot_bytes;
     put_header(slot, keys[i], slots.payload_bytes);

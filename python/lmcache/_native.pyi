@@ -407,7 +407,9 @@ class DiskVolume:
         """
         Returns how many arrived and are right.
         """
-    def scrub(self, progress: collections.abc.Callable[[int, int, int], bool]) -> dict[str, int]:
+    def scrub(
+        self, progress: collections.abc.Callable[[int, int, int], bool]
+    ) -> dict[str, typing.Any]:
         """
         Reads and checks all; progress(chunks so far, of how many, bytes): whether to go on.
         """
@@ -434,10 +436,13 @@ class RemoteStore:
         user: str = "",
         password: str = "",
         overwrites: bool = False,
+        transfer_timeout_ms: int = 0,
+        ttl_seconds: int = 0,
         calls: RemoteCalls | None = None,
     ) -> RemoteStore:
         """
         calls: instead of `url`, `serde`, `user` and `password`; closed with the store.
+        transfer_timeout_ms: of write and read; 0 = timeout_ms.
         """
     def clear(self) -> int:
         """

@@ -60,6 +60,19 @@ class Opening {
       : options_{options}, clock_{clock}, log_{log} {}
 
   Result<OpenVolume> run() {
+    // Who collects what is unused may take a directory away that we made and have not joined yet.
+    constexpr int kMostAttempts = 16;
+    for (int attempt = 1;; ++attempt) {
+      auto opened = open_once();
+      bool const taken =
+          !opened && folders_.empty() && opened.error().code() == ErrorCode::kCancelled;
+      if (!taken || attempt == kMostAttempts) return opened;
+    }
+  }
+
+ private:
+  Result<OpenVolume> open_once() {
+    headers_.clear();
     // Whoever clears a volume may have removed its files while we waited for their locks.
     do {
       folders_.clear();
@@ -85,7 +98,6 @@ class Opening {
     }
   }
 
- private:
   [[nodiscard]] bool looking() const { return options_.purpose == VolumeOptions::Purpose::kLook; }
 
   Result<void> open_folders() {
@@ -272,6 +284,9 @@ class Opening {
       LMC_TRY(files.folders()[i].lock_use(VolumeFolder::Use::kShared));
     }
     LMC_TRY_ASSIGN(auto directory, DiskDirectory::join(std::move(segment), clock_, options_.role));
+    if (!looking() && directory->use().damaged_records != 0) {
+      LMC_TRY(repair_index(directory->state(), files));
+    }
     return OpenVolume{.files = std::move(files), .directory = std::move(directory), .loaded = true};
   }
 

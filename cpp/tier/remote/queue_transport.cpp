@@ -82,6 +82,13 @@ class QueueTransport final : public Transport {
     return number({.op = RemoteOp::kRemove, .keys = {keys.begin(), keys.end()}}, deadline);
   }
 
+  // A chunk is one value there, and there or not.
+  Result<void> discard(std::span<ChunkKey const> /*keys*/,
+                       std::span<std::uint64_t const> /*record_bytes*/,
+                       Deadline /*deadline*/) override {
+    return {};
+  }
+
   Result<std::uint64_t> clear(Deadline deadline) override {
     return number({.op = RemoteOp::kClear}, deadline);
   }

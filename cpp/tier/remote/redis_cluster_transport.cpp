@@ -119,12 +119,26 @@ class RedisClusterTransport final : public Transport {
       if (failed) done(it.item, outcomes[it.item]);
       return failed;
     });
-    return put_parts(items, first, asked, deadline, done);
+    LMC_TRY(put_parts(items, first, asked, deadline, [&](std::uint32_t item, TierOutcome outcome) {
+      note(item, outcome);
+      done(item, outcome);
+    }));
+    std::erase_if(others, [&](Part const& it) {
+      return outcomes[it.item] != TierOutcome::kDone || !detail::needs_persist(items[it.item]);
+    });
+    if (!others.empty()) persist(items, others, deadline);
+    return {};
   }
 
   Result<std::uint64_t> remove(std::span<ChunkKey const> keys, Deadline deadline) override {
     LMC_TRY_ASSIGN(auto const there, sizes(keys, deadline));
     return unlink(detail::names_of(keys, there), deadline);
+  }
+
+  Result<void> discard(std::span<ChunkKey const> keys, std::span<std::uint64_t const> record_bytes,
+                       Deadline deadline) override {
+    LMC_TRY(unlink(detail::names_of(keys, record_bytes), deadline));
+    return {};
   }
 
   Result<std::uint64_t> clear(Deadline deadline) override {
@@ -151,8 +165,9 @@ class RedisClusterTransport final : public Transport {
     RemoteDescription out;
     auto const hosts = masters();
     std::size_t answered = 0;
+    detail::PartCounts parts;
     for (auto const& host : hosts) {
-      auto const one = describe_one(host, deadline);
+      auto const one = describe_one(host, deadline, parts);
       if (!one) continue;
       if (answered++ == 0) out.server = one.value().server;
       out.used_bytes += one.value().used_bytes;
@@ -161,6 +176,7 @@ class RedisClusterTransport final : public Transport {
     }
     out.role = std::to_string(answered);
     out.role.append(" of ").append(std::to_string(hosts.size())).append(" masters");
+    LMC_TRY_ASSIGN(out.orphans, detail::count_orphans(*this, parts, deadline));
     return out;
   }
 
@@ -196,15 +212,33 @@ class RedisClusterTransport final : public Transport {
     return RedisRounds{nodes_, work, deadline}.run();
   }
 
+  // What fails leaves parts that expire, and a chunk that is a miss from then on.
+  void persist(std::span<RemotePut const> items, std::span<Part const> parts, Deadline deadline) {
+    KeyedWork const work{
+        .count = static_cast<std::uint32_t>(parts.size()),
+        .slot = [&](std::uint32_t n) { return slot_of(items[parts[n].item].key, parts[n].part); },
+        .add =
+            [&](RespBatch& batch, std::uint32_t n) {
+              detail::add_persist(batch, items[parts[n].item].key, parts[n].part);
+            },
+        .receive = [](RespReader& reader, std::uint32_t, Deadline until) -> Result<ValueReply> {
+          LMC_TRY_ASSIGN(auto const reply, reader.read_value(until));
+          return as_reply(reply);
+        },
+        .done = [](std::uint32_t, TierOutcome) {}};
+    (void)RedisRounds{nodes_, work, deadline}.run();
+  }
+
   // A copy: the map may be replaced while they are visited.
   [[nodiscard]] std::vector<RedisUrl::Host> masters() {
     auto const hosts = nodes_.map().hosts();
     return {hosts.begin(), hosts.end()};
   }
 
-  Result<RemoteDescription> describe_one(RedisUrl::Host const& host, Deadline deadline) {
+  Result<RemoteDescription> describe_one(RedisUrl::Host const& host, Deadline deadline,
+                                         detail::PartCounts& parts) {
     LMC_TRY_ASSIGN(auto* const connection, nodes_.connect(host, deadline));
-    auto out = detail::describe_server(*connection, deadline);
+    auto out = detail::describe_server(*connection, deadline, parts);
     if (!out) nodes_.drop(host);
     return out;
   }

@@ -92,6 +92,12 @@ class RedisTransport final : public Transport {
         detail::add_set(batch, serde_, item, part, head);
         LMC_TRY(connection_->send(batch, deadline));
       }
+      if (!detail::needs_persist(item)) continue;
+      batch.clear();
+      for (auto part = part_count(item.record.size()); --part != 0;) {
+        detail::add_persist(batch, item.key, part);
+      }
+      LMC_TRY(connection_->send(batch, deadline));
     }
     for (std::uint32_t i = 0; i < items.size(); ++i) {
       auto outcome = TierOutcome::kDone;
@@ -101,6 +107,11 @@ class RedisTransport final : public Transport {
         auto const seen = detail::reply_to_set(reply).outcome;
         if (seen != TierOutcome::kDone) outcome = seen;
       }
+      if (detail::needs_persist(items[i])) {
+        for (auto part = part_count(items[i].record.size()); --part != 0;) {
+          LMC_TRY(connection_->reader().read_value(deadline));
+        }
+      }
       done(i, outcome);
     }
     return {};
@@ -109,6 +120,12 @@ class RedisTransport final : public Transport {
   Result<std::uint64_t> remove(std::span<ChunkKey const> keys, Deadline deadline) override {
     LMC_TRY_ASSIGN(auto const there, sizes(keys, deadline));
     return unlink(detail::names_of(keys, there), deadline);
+  }
+
+  Result<void> discard(std::span<ChunkKey const> keys, std::span<std::uint64_t const> record_bytes,
+                       Deadline deadline) override {
+    LMC_TRY(unlink(detail::names_of(keys, record_bytes), deadline));
+    return {};
   }
 
   Result<std::uint64_t> clear(Deadline deadline) override {
@@ -123,7 +140,10 @@ class RedisTransport final : public Transport {
   }
 
   Result<RemoteDescription> describe(Deadline deadline) override {
-    return detail::describe_server(*connection_, deadline);
+    detail::PartCounts parts;
+    LMC_TRY_ASSIGN(auto out, detail::describe_server(*connection_, deadline, parts));
+    LMC_TRY_ASSIGN(out.orphans, detail::count_orphans(*this, parts, deadline));
+    return out;
   }
 
   void shut() noexcept override { connection_->shut(); }
@@ -139,7 +159,8 @@ class RedisTransport final : public Transport {
   Result<std::uint64_t> unlink(std::vector<std::string> names, Deadline deadline) {
     auto const parts = std::ranges::partition(names, detail::is_chunk_name);
     std::uint64_t removed = 0;
-    for (auto const& some : {std::span{names.begin(), parts.begin()}, std::span{parts}}) {
+    std::span const chunks{names.begin(), parts.begin()};
+    for (auto const& some : {chunks, std::span{parts}}) {
       if (some.empty()) continue;
       RespBatch batch;
       batch.begin(some.size() + 1).arg("UNLINK");
@@ -147,7 +168,9 @@ class RedisTransport final : public Transport {
       LMC_TRY(connection_->send(batch, deadline));
       LMC_TRY_ASSIGN(auto const reply, connection_->reader().read_value(deadline));
       if (reply.is_error()) return detail::refused(reply);
-      if (some.data() == names.data()) removed = static_cast<std::uint64_t>(reply.integer);
+      if (!chunks.empty() && some.data() == chunks.data()) {
+        removed = static_cast<std::uint64_t>(reply.integer);
+      }
     }
     return removed;
   }

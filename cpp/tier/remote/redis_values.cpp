@@ -93,6 +93,15 @@ bool is_chunk_name(std::string_view name) noexcept {
   return name.size() == kRedisKeyPrefix.size() + 2 * sizeof(ChunkKey);
 }
 
+std::optional<ChunkKey> chunk_of_part(std::string_view name) noexcept {
+  constexpr auto kChunkName = kRedisKeyPrefix.size() + 2 * sizeof(ChunkKey);
+  if (name.size() <= kChunkName + 1 || name[kChunkName] != ':') return std::nullopt;
+  ChunkKey out;
+  auto const hex = name.substr(kRedisKeyPrefix.size(), 2 * sizeof(ChunkKey));
+  if (!from_hex(hex, std::span{out.bytes})) return std::nullopt;
+  return out;
+}
+
 std::vector<std::string> names_of(std::span<ChunkKey const> keys,
                                   std::span<std::uint64_t const> sizes) {
   std::vector<std::string> out;
@@ -116,7 +125,8 @@ void add_get(RespBatch& batch, ChunkKey const& key, std::uint32_t part) {
 void add_set(RespBatch& batch, RemoteSerde serde, RemotePut const& item, std::uint32_t part,
              ValueHead& head) {
   auto const [first, size] = record_part(item.record.size(), part);
-  batch.begin(item.ttl_seconds == 0 ? 3 : 5).arg("SET").arg(part_name(item.key, part));
+  auto const ttl_seconds = part != 0 && needs_persist(item) ? kPartSeconds : item.ttl_seconds;
+  batch.begin(ttl_seconds == 0 ? 3 : 5).arg("SET").arg(part_name(item.key, part));
   if (part == 0) {
     make_head(serde, item.record, head);
     batch.arg_pieces({std::span<std::byte const>{head.bytes}.first(head.size),
@@ -124,7 +134,15 @@ void add_set(RespBatch& batch, RemoteSerde serde, RemotePut const& item, std::ui
   } else {
     batch.arg(item.record.subspan(first, size));
   }
-  if (item.ttl_seconds != 0) batch.arg("EX").arg(std::to_string(item.ttl_seconds));
+  if (ttl_seconds != 0) batch.arg("EX").arg(std::to_string(ttl_seconds));
+}
+
+bool needs_persist(RemotePut const& item) noexcept {
+  return item.ttl_seconds == 0 && part_count(item.record.size()) > 1;
+}
+
+void add_persist(RespBatch& batch, ChunkKey const& key, std::uint32_t part) {
+  batch.begin(2).arg("PERSIST").arg(part_name(key, part));
 }
 
 std::uint64_t size_of_record(RespValue const& reply, RemoteSerde serde) {
@@ -290,7 +308,8 @@ Result<void> scan_names(RedisConnection& connection, Deadline deadline, VisitNam
   return {};
 }
 
-Result<RemoteDescription> describe_server(RedisConnection& connection, Deadline deadline) {
+Result<RemoteDescription> describe_server(RedisConnection& connection, Deadline deadline,
+                                          PartCounts& parts) {
   LMC_TRY_ASSIGN(auto const info, connection.call({"INFO"}, deadline));
   if (info.is_error()) return refused(info);
   auto const field = [&](std::string_view name) { return info_field(info.text, name); };
@@ -304,8 +323,22 @@ Result<RemoteDescription> describe_server(RedisConnection& connection, Deadline 
   LMC_TRY(
       scan_names(connection, deadline, [&](std::vector<std::string> const& names) -> Result<void> {
         out.chunks += static_cast<std::uint64_t>(std::ranges::count_if(names, is_chunk_name));
+        for (auto const& name : names) {
+          if (auto const key = chunk_of_part(name)) ++parts[*key];
+        }
         return {};
       }));
+  return out;
+}
+
+Result<std::uint64_t> count_orphans(Transport& transport, PartCounts const& parts,
+                                    Deadline deadline) {
+  std::vector<ChunkKey> keys;
+  for (auto const& [key, count] : parts) keys.push_back(key);
+  if (keys.empty()) return std::uint64_t{0};
+  LMC_TRY_ASSIGN(auto const there, transport.sizes(keys, deadline));
+  std::uint64_t out = 0;
+  for (std::size_t i = 0; i < keys.size(); ++i) out += there[i] == 0 ? parts.at(keys[i]) : 0;
   return out;
 }
 

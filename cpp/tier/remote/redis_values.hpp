@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -37,15 +38,27 @@ struct ValueReply {
 [[nodiscard]] std::string part_name(ChunkKey const& key, std::uint32_t part);
 // False for another part of a chunk than the first.
 [[nodiscard]] bool is_chunk_name(std::string_view name) noexcept;
+// The chunk of which this is another part than the first; nothing for any other name.
+[[nodiscard]] std::optional<ChunkKey> chunk_of_part(std::string_view name) noexcept;
 // All that chunks of these sizes have there.
 [[nodiscard]] std::vector<std::string> names_of(std::span<ChunkKey const> keys,
                                                 std::span<std::uint64_t const> sizes);
 void add_get_frame(RespBatch& batch, RemoteSerde serde, ChunkKey const& key);
 void add_get(RespBatch& batch, ChunkKey const& key, std::uint32_t part = 0);
 // One part of it, of part_count(). `head` is filled in for the first; it and the record stay as
-// they are until the batch was sent. The first goes last: whoever finds it finds the others.
+// they are until the batch was sent. The first goes last: whoever finds it finds the others. Those
+// expire even where the chunk does not, until add_persist(): whoever dies on the way leaves nothing
+// for ever.
 void add_set(RespBatch& batch, RemoteSerde serde, RemotePut const& item, std::uint32_t part,
              ValueHead& head);
+
+// For how long a part stays whose first one never came.
+inline constexpr std::uint32_t kPartSeconds = 3600;
+// True for a record whose parts need add_persist() once the first is on its way.
+[[nodiscard]] bool needs_persist(RemotePut const& item) noexcept;
+// For a part that is not the first. Who may not is answered with an error, and the chunk lasts as
+// long as its parts.
+void add_persist(RespBatch& batch, ChunkKey const& key, std::uint32_t part);
 
 // Of add_get_frame(): the bytes of the record, 0 = there is none, or an error. What is no frame of
 // this form counts as 1: reading it tells.
@@ -118,8 +131,13 @@ class PartsReceiver {
 using VisitNames = std::function<Result<void>(std::vector<std::string> const& names)>;
 [[nodiscard]] Result<void> scan_names(RedisConnection& connection, Deadline deadline,
                                       VisitNames const& visit);
-// Counts what is ours, with a scan. Errors: those of scan_names().
+// How many other parts than the first there are of each chunk that has any.
+using PartCounts = std::map<ChunkKey, std::uint64_t>;
+// Counts what is ours, with a scan; adds to `parts`. Errors: those of scan_names().
 [[nodiscard]] Result<RemoteDescription> describe_server(RedisConnection& connection,
-                                                        Deadline deadline);
+                                                        Deadline deadline, PartCounts& parts);
+// Those whose chunk has no first part, by asking `transport` for these.
+[[nodiscard]] Result<std::uint64_t> count_orphans(Transport& transport, PartCounts const& parts,
+                                                  Deadline deadline);
 
 }  // namespace lmcache::detail

@@ -243,6 +243,21 @@ void RemoteTier::note_failure(Error const& error) {
   give_up(std::move(waiting));
 }
 
+// No more than some: parts go by themselves after a while.
+void RemoteTier::leave(Unfinished unfinished) {
+  constexpr std::size_t kMostKept = 1024;
+  std::lock_guard const lock{mutex_};
+  for (std::size_t i = 0; i < unfinished.keys.size() && unfinished_.keys.size() < kMostKept; ++i) {
+    unfinished_.keys.push_back(unfinished.keys[i]);
+    unfinished_.record_bytes.push_back(unfinished.record_bytes[i]);
+  }
+}
+
+RemoteTier::Unfinished RemoteTier::take_unfinished() {
+  std::lock_guard const lock{mutex_};
+  return std::exchange(unfinished_, {});
+}
+
 void RemoteTier::note_success() {
   if (!breaker_.succeeded()) return;
   // What it said before it went away may be wrong by now.

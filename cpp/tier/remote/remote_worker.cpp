@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <lmcache/base/worker_thread.hpp>
+#include <lmcache/tier/remote/remote_framing.hpp>
 
 namespace lmcache {
 
@@ -56,8 +57,9 @@ void RemoteTier::Worker::drop_connection() {
 void RemoteTier::Worker::try_server() {
   auto answered = connect();
   if (answered) {
-    answered =
-        transport_->ping(std::chrono::steady_clock::now() + tier_.options_.lookup_deadline * 5);
+    auto const deadline = std::chrono::steady_clock::now() + tier_.options_.lookup_deadline * 5;
+    answered = transport_->ping(deadline);
+    if (answered) answered = clean_up(deadline);
   }
   if (answered) return tier_.note_success();
   drop_connection();
@@ -83,6 +85,14 @@ void RemoteTier::Worker::work(Tasks tasks) {
     break;
   }
   tier_.finished(count);
+}
+
+Result<void> RemoteTier::Worker::clean_up(Deadline deadline) {
+  auto unfinished = tier_.take_unfinished();
+  if (unfinished.keys.empty()) return {};
+  auto done = transport_->discard(unfinished.keys, unfinished.record_bytes, deadline);
+  if (!done) tier_.leave(std::move(unfinished));
+  return done;
 }
 
 Result<void> RemoteTier::Worker::ask(std::vector<Ask>& asks) {
@@ -154,12 +164,24 @@ Result<void> RemoteTier::Worker::write(std::vector<Write>& writes) {
   if (writes.empty()) return {};
   std::vector<RemotePut> items;
   for (auto const& it : writes) items.push_back(it.item);
+  // Before, so that a second attempt does not lose what it writes.
+  auto const deadline = writes.front().deadline;
+  LMC_TRY(clean_up(deadline));
   std::vector<bool> answered(writes.size());
-  auto result =
-      transport_->put(items, writes.front().deadline, [&](std::uint32_t i, TierOutcome outcome) {
-        answered[i] = true;
-        tier_.answer(writes[i], outcome);
-      });
+  std::vector<bool> stored(writes.size());
+  auto result = transport_->put(items, deadline, [&](std::uint32_t i, TierOutcome outcome) {
+    answered[i] = true;
+    stored[i] = outcome == TierOutcome::kDone;
+    tier_.answer(writes[i], outcome);
+  });
+  Unfinished unfinished;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (stored[i] || part_count(items[i].record.size()) == 1) continue;
+    unfinished.keys.push_back(items[i].key);
+    unfinished.record_bytes.push_back(items[i].record.size());
+  }
+  tier_.leave(std::move(unfinished));
+  if (result) result = clean_up(deadline);
   std::vector<Write> left;
   for (std::size_t i = 0; i < writes.size(); ++i) {
     if (!answered[i]) left.push_back(std::move(writes[i]));

@@ -29,6 +29,8 @@ class RemoteTier::Worker {
   [[nodiscard]] Result<void> ask(std::vector<Ask>& asks);
   [[nodiscard]] Result<void> read(std::vector<Read>& reads);
   [[nodiscard]] Result<void> write(std::vector<Write>& writes);
+  // Takes away what failed writes left, those of other connections too.
+  [[nodiscard]] Result<void> clean_up(Deadline deadline);
   [[nodiscard]] bool is_shut() const;
   void drop_connection();
 

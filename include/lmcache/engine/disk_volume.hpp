@@ -34,6 +34,17 @@ struct ScrubReport {
   std::uint64_t corrupt = 0;     // and forgotten
   std::uint64_t unreadable = 0;  // an error of the device
   std::uint64_t gone = 0;        // evicted meanwhile
+  // Of the index, since it was read last; free again.
+  std::uint64_t damaged_records = 0;
+  // Where the first of those lie that are corrupt or unreadable.
+  struct Damage {
+    std::string folder;
+    std::uint32_t slab = 0;
+    std::uint64_t offset = 0;
+    bool corrupt = false;
+  };
+  static constexpr std::size_t kMostDamage = 64;
+  std::vector<Damage> damage{};
   bool complete = false;
 };
 
@@ -68,7 +79,8 @@ class DiskVolume {
   [[nodiscard]] std::uint64_t find(std::span<ChunkKey const> keys);
 
   // Reads and checks every chunk, in the order in which they lie; forgets those that are damaged.
-  // `progress(so far, chunks in all)` false: stop.
+  // `progress(so far, chunks in all)` false: stop. At the end damaged records of the index are made
+  // free ones.
   [[nodiscard]] ScrubReport scrub(
       std::function<bool(ScrubReport const&, std::uint64_t)> const& progress);
   // Forgets what nobody reads. Returns how many chunks.
@@ -78,6 +90,8 @@ class DiskVolume {
 
  private:
   explicit DiskVolume(std::unique_ptr<DiskTier> tier) noexcept;
+  // How many were damaged since the index was read: they are free then, and no longer counted.
+  [[nodiscard]] std::uint64_t forget_damaged_records();
 
   std::unique_ptr<DiskTier> tier_;
 };

@@ -24,8 +24,10 @@ struct RemoteStoreOptions {
   std::string password{};
   std::string serde = "msgpack";
   std::uint32_t connections = 4;
-  bool overwrites = false;            // write() writes what is there already, too
-  std::uint32_t timeout_ms = 10'000;  // of connecting, and of any call
+  bool overwrites = false;                // write() writes what is there already, too
+  std::uint32_t timeout_ms = 10'000;      // of connecting, and of any call
+  std::uint32_t transfer_timeout_ms = 0;  // of write() and read(); 0 = the same
+  std::uint32_t ttl_seconds = 0;          // of what is written; 0 = for ever
   // Instead of what says where it is, as in EngineOptions.
   std::shared_ptr<TransportQueue> calls{};
 };
@@ -44,6 +46,7 @@ struct RemoteStoreUse {
   std::uint64_t used_bytes = 0;
   std::uint64_t limit_bytes = 0;  // 0 = none
   std::uint64_t chunks = 0;
+  std::uint64_t orphans = 0;  // parts of large chunks whose first part is not there
 };
 
 // One thread at a time. All calls block, until the timeout at most.
@@ -63,6 +66,7 @@ class RemoteStore {
   [[nodiscard]] Result<RemoteStoreUse> stat();
   // How many chunks were removed: all of ours, nothing else.
   [[nodiscard]] Result<std::uint64_t> clear();
+  // How many there were. Also what write() left of them when it failed halfway.
   [[nodiscard]] Result<std::uint64_t> remove(std::span<ChunkKey const> keys);
   // How many are there, by one round trip.
   [[nodiscard]] Result<std::uint64_t> find(std::span<ChunkKey const> keys);
@@ -78,6 +82,7 @@ class RemoteStore {
   RemoteStoreOptions options_;
   std::string name_;
   std::unique_ptr<Transport> transport_;
+  std::uint64_t longest_record_bytes_{0};  // that write() was given
   std::unique_ptr<RemoteTier> tier_;
 };
 

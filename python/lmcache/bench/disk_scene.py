@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import mmap
 import os
 import shutil
+import stat
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +29,8 @@ DEPTH_BYTES = 32 << 20
 # Beside the chunks: the index, and the rest of the last slab.
 _SPARE_BYTES = LIMIT_BYTES // 256 + LIMIT_BYTES // 512 + (64 << 20)
 _TILE_BYTES = 16 << 20
+_FOLDER_PREFIX = "lmcache-bench-"
+_JUST_MADE_S = 60.0
 
 
 def slot_bytes(payload_bytes: int) -> int:
@@ -49,16 +55,49 @@ def check_room(folder: Path, size_bytes: int) -> None:
 
 
 class WorkFolder:
-    """A folder of ours below another one; it goes with what is in it."""
+    """A folder of ours below another one; it goes with what is in it.
+
+    It is locked while it is used. What a measurement left that was killed goes with the next one.
+    """
 
     def __init__(self, parent: Path) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="lmcache-bench-", dir=parent))
+        remove_abandoned(parent)
+        self.path = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=parent))
+        self._lock = _locked(self.path)
 
     def __enter__(self) -> Path:
         return self.path
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the folders below `parent` that measurements left which are no more."""
+    for folder in parent.glob(f"{_FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            state = folder.lstat()
+            ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid()
+            # One that was just made is not locked yet.
+            if not ours or time.time() - state.st_mtime < _JUST_MADE_S:
+                continue
+            lock = _locked(folder)
+            if lock is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """Return what holds the lock of a folder; None: somebody else does, or there are no locks."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return None
+    return file
 
 
 class DiskScene:

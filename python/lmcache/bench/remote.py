@@ -24,7 +24,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,11 @@ from lmcache.errors import LMCacheError
 LEAST_RATIO = 0.8
 LEAST_OVER_REDIS_PY = 1.5
 LOOKUP_KEYS = 512
+# A store that is slower than that, all connections together, does not take what it is to take in
+# time.
+LEAST_BYTES_PER_S = 20_000_000
+# What was on its way when a transfer was given up arrives after it.
+_LATE_S = 0.5
 
 _HEADER_BYTES = 256
 _MOVES = (
@@ -72,6 +77,18 @@ class RemoteBench:
     user: str = ""  # where the URL names none
     password: str = field(default="", repr=False)
 
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that the largest line moves at once."""
+        return max(moved_bytes(self.size_bytes, payload) for payload in self.payload_bytes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that measuring takes here, without that of the store."""
+        largest = max(self.payload_bytes) + _HEADER_BYTES
+        # The other side of the loopback keeps all chunks, and has a place for one.
+        return 2 * self.moved_bytes + 2 * largest if self.loopback else self.moved_bytes
+
     def run(self, progress: Progress = lambda _: None) -> dict[str, Any]:
         """Measure; return the keys of `lmcache bench remote --json`."""
         store = self.open_store(self.connections, False)
@@ -89,19 +106,19 @@ class RemoteBench:
 
     def _line(self, clients: Clients, payload: int, progress: Progress) -> dict[str, Any]:
         slot = _HEADER_BYTES + payload
-        chunks = max(4, self.size_bytes // slot)
+        chunks = moved_bytes(self.size_bytes, payload) // slot
         tile = os.urandom(1 << 20)
         memory = memoryview(bytearray(tile * (chunks * slot // len(tile) + 1)))[: chunks * slot]
         self.attach(memory)
         kept = os.urandom(32 * chunks)
         rounds = []
-        try:
-            with raw_pair(memory, slot) if self.loopback else nullcontext() as raw:
-                for number in range(self.rounds + 1):
-                    progress(f"{payload / 2**20:g} MiB: round {number} of {self.rounds}")
-                    rounds.append(_round(clients, raw, memory, (kept, slot, payload)))
-        finally:
-            clients[0].remove(kept)
+        with (
+            _taken_back(clients[1], kept),
+            raw_pair(memory, slot) if self.loopback else nullcontext() as raw,
+        ):
+            for number in range(self.rounds + 1):
+                progress(f"{payload / 2**20:g} MiB: round {number} of {self.rounds}")
+                rounds.append(_round(clients, raw, memory, (kept, slot, payload)))
         moved = chunks * slot / 1e9
         return {
             "chunk_bytes": payload,
@@ -112,6 +129,26 @@ class RemoteBench:
         }
 
 
+def moved_bytes(size_bytes: int, payload_bytes: int) -> int:
+    """Return what is moved at once in chunks of that size: one at least."""
+    slot = _HEADER_BYTES + payload_bytes
+    return max(1, size_bytes // slot) * slot
+
+
+@contextmanager
+def _taken_back(store: _native.RemoteStore, keys: bytes) -> Iterator[None]:
+    """Remove the chunks at the end, those that are there in part too; also after a failure."""
+    try:
+        yield
+    except BaseException:
+        with suppress(LMCacheError):  # it is the store that failed; what stays there expires
+            store.remove(keys)
+            time.sleep(_LATE_S)
+            store.remove(keys)
+        raise
+    store.remove(keys)
+
+
 def _round(
     clients: Clients, raw: RawPair | None, memory: memoryview, load: tuple[bytes, int, int]
 ) -> dict[str, float]:
@@ -120,7 +157,7 @@ def _round(
     chunks = len(kept) // 32
     keys = [os.urandom(32) for _ in range(chunks)]
     fresh = b"".join(keys)
-    try:
+    with _taken_back(store, fresh):
         times = {"raw_send": raw.send()} if raw else {}
         with _server_cpu(other, times, "set"):
             times["set"] = _seconds(lambda: full.write(kept, memory, slot, payload), chunks)
@@ -132,8 +169,6 @@ def _round(
             times["get"] = _seconds(lambda: full.read(kept, memory, slot), chunks)
         times["fresh_set"] = _seconds(lambda: store.write(fresh, memory, slot, payload), chunks)
         return {**times, **(other.move(keys, memory, slot) if other else {})}
-    finally:
-        store.remove(fresh)
 
 
 @contextmanager

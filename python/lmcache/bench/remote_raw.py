@@ -10,12 +10,19 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from lmcache.bench.measuring_process import running
+
 _SEND, _RECEIVE = b"s", b"r"
 _SEND_KEPT, _KEEP = b"S", b"R"
 
 
 def _peer(port: int, size_bytes: int, chunks: int) -> None:
-    """Send or receive all chunks, whenever the other side asks."""
+    """Send or receive all chunks, whenever the other side asks; until it is gone."""
+    with contextlib.suppress(OSError):
+        _serve(port, size_bytes, chunks)
+
+
+def _serve(port: int, size_bytes: int, chunks: int) -> None:
     memory = bytearray(size_bytes)
     kept = [memoryview(bytearray(b"\1" * size_bytes)) for _ in range(chunks)]
     with socket.create_connection(("127.0.0.1", port)) as link:
@@ -75,10 +82,10 @@ def raw_pair(memory: memoryview, size_bytes: int) -> Iterator[RawPair]:
             args=(server.getsockname()[1], size_bytes, len(memory) // size_bytes),
             daemon=True,
         )
-        process.start()
-        server.settimeout(30)
-        link, _ = server.accept()
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with link:
-            yield RawPair(link, memory, size_bytes)
-        process.join(10)
+        with running(process):
+            server.settimeout(60)
+            link, _ = server.accept()
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with link:
+                yield RawPair(link, memory, size_bytes)
+            process.join(10)

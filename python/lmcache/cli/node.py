@@ -82,6 +82,11 @@ def amount(count: float) -> str:
     return f"{count:.0f}"
 
 
+def counted(count: float, noun: str) -> str:
+    """Write how many there are of something: 1 chunk, 12 chunks."""
+    return f"{amount(count)} {noun}" if count == 1 else f"{amount(count)} {noun}s"
+
+
 def percent(part: float, whole: float) -> str:
     """Write a share; a dash where there is nothing to share."""
     return f"{100 * part / whole:.1f} %" if whole else "-"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 
 from lmcache import _native
 from lmcache.config.value_types import hide_password
+from lmcache.errors import LMCacheError
 from lmcache.remote.base import Remote, RemoteUse
 
 Log = Callable[[int, str], None]
@@ -203,11 +204,15 @@ def _run(
 
 
 def failure_text(error: BaseException, secret: str = "") -> str:
-    """Return class and message of an error as one line without passwords."""
+    """Return class and message of an error as one line without passwords.
+
+    Our own errors have messages that say all.
+    """
     text = " ".join(str(error).split())
     if secret:
         text = text.replace(secret, "***")
     name = type(error).__name__
     text = hide_password(text)
-    text = f"{name}: {text}" if text else name
+    if not text or not isinstance(error, LMCacheError):
+        text = f"{name}: {text}" if text else name
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."

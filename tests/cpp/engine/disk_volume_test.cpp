@@ -86,10 +86,54 @@ TEST_F(Volume, ScrubFindsWhatWasDamagedAndForgetsIt) {
   EXPECT_TRUE(report.complete);
   EXPECT_EQ(report.chunks, 8u);
   EXPECT_EQ(report.corrupt, 1u);
+  ASSERT_EQ(report.damage.size(), 1u);
+  EXPECT_EQ(report.damage[0].folder, folder_ / "disk");
+  EXPECT_EQ(report.damage[0].slab, 0u);
+  EXPECT_EQ(report.damage[0].offset, slot_bytes_);
+  EXPECT_TRUE(report.damage[0].corrupt);
   EXPECT_EQ(steps.back(), 8u);
   auto const again = volume->scrub([](ScrubReport const&, std::uint64_t) { return true; });
   EXPECT_EQ(again.chunks, 7u);
   EXPECT_EQ(again.corrupt, 0u);
+}
+
+// Changes a byte of that record of the index.
+void damage_record(std::string const& folder, std::uint32_t number) {
+  std::fstream index{folder + "/index", std::ios::in | std::ios::out | std::ios::binary};
+  index.seekg(static_cast<std::streamoff>(number * sizeof(IndexRecord) + 8));
+  auto const byte = static_cast<char>(index.get());
+  index.seekp(static_cast<std::streamoff>(number * sizeof(IndexRecord) + 8));
+  index.put(static_cast<char>(byte ^ 1));
+}
+
+TEST_F(Volume, ADamagedRecordIsFoundByOneScrubAndFreeAfterIt) {
+  auto const scrub = [](DiskVolume& volume) {
+    return volume.scrub([](ScrubReport const&, std::uint64_t) { return true; }).damaged_records;
+  };
+  fill(7);
+  EXPECT_EQ(open(false)->write(keys_, slots()), 8u);
+  damage_record(folder_ / "disk", 2);
+  EXPECT_EQ(open(true)->tier().status().use.damaged_records, 1u) << "to look changes nothing";
+  EXPECT_EQ(scrub(*open(true)), 1u);
+  EXPECT_EQ(scrub(*open(true)), 0u);
+  EXPECT_EQ(open(true)->find(keys_), 7u);
+
+  // Beside one who uses it, which makes it free itself, and tells of it until somebody scrubs.
+  damage_record(folder_ / "disk", 3);
+  auto user = open(false);
+  EXPECT_EQ(scrub(*open(true)), 1u);
+  EXPECT_EQ(scrub(*open(true)), 0u);
+  EXPECT_EQ(user->tier().status().use.damaged_records, 0u);
+  user.reset();
+  damage_record(folder_ / "disk", 4);
+  (void)open(false);
+  EXPECT_EQ(scrub(*open(true)), 0u) << "who used it made it free";
+
+  damage_record(folder_ / "disk", 5);
+  user = open(false);
+  EXPECT_EQ(user->tier().status().use.damaged_records, 1u);
+  EXPECT_EQ(open(true)->clear(), 4u);
+  EXPECT_EQ(user->tier().status().use.damaged_records, 0u);
 }
 
 TEST_F(Volume, ScrubStopsWhenItIsTold) {

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,20 @@ def test_room(tmp_path: Path) -> None:
     check_room(tmp_path, 1)
     with pytest.raises(OutOfMemoryError, match=f"{tmp_path}: 1000000.0 GB are needed"):
         check_room(tmp_path, 10**15)
+
+
+def test_what_a_killed_one_left_goes_with_the_next(tmp_path: Path) -> None:
+    old = time.time() - 3600
+    for name in ("lmcache-bench-dead", "lmcache-bench-young", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    for name in ("lmcache-bench-dead", "mine"):
+        os.utime(tmp_path / name, (old, old))
+    with WorkFolder(tmp_path) as running:
+        os.utime(running, (old, old))
+        with WorkFolder(tmp_path):
+            assert running.is_dir(), "somebody uses it"
+    assert {path.name for path in tmp_path.iterdir()} == {"lmcache-bench-young", "mine"}
 
 
 def test_the_folder_goes_whatever_happens(tmp_path: Path) -> None:

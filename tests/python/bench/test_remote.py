@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from folder_store import FolderStore
 
 from lmcache import _native
 from lmcache.bench import remote
-from lmcache.bench.remote import RemoteBench
+from lmcache.bench.remote import RemoteBench, moved_bytes
 from lmcache.errors import LMCacheError
 from lmcache.remote.service import RemoteService
 
@@ -58,6 +59,42 @@ def test_nothing_stays_when_chunks_do_not_arrive(start_redis: Any) -> None:
     with pytest.raises(LMCacheError, match="did not arrive"):
         bench_of(server.url).run()
     assert server.client().keys() == []
+
+
+@pytest.mark.multiprocess
+def test_no_parts_of_large_chunks_stay(start_redis: Any) -> None:
+    server = start_redis(options=("--maxmemory", "60mb", "--maxmemory-policy", "noeviction"))
+    bench = replace(bench_of(server.url), payload_bytes=(40 * MIB,), size_bytes=80 * MIB)
+    with pytest.raises(LMCacheError, match="did not arrive"):
+        bench.run()
+    assert server.client().keys() == []
+
+
+@pytest.mark.multiprocess
+def test_no_parts_stay_of_what_came_too_late(redis_server: Any) -> None:
+    def open_store(connections: int, overwrites: bool) -> _native.RemoteStore:
+        return _native.RemoteStore.open(
+            redis_server.url,
+            lambda *_: None,
+            connections=connections,
+            overwrites=overwrites,
+            transfer_timeout_ms=30,
+        )
+
+    size = 300 * MIB
+    bench = RemoteBench(redis_server.url, open_store, size, (size,), connections=2, rounds=1)
+    with pytest.raises(LMCacheError, match="did not arrive"):
+        bench.run()
+    assert redis_server.client().info("stats")["total_net_input_bytes"] > MIB
+    assert redis_server.client().keys() == []
+
+
+def test_how_much_is_moved_and_what_memory_that_takes() -> None:
+    bench = RemoteBench("", lambda *_: None, 256 * MIB, (MIB, 900 * MIB))  # type: ignore[arg-type,return-value]
+    assert bench.moved_bytes == 900 * MIB + 256
+    assert moved_bytes(10 * MIB, MIB) == 9 * (MIB + 256)
+    assert 3.5 < bench.memory_bytes / (900 * MIB) < 4.5
+    assert replace(bench, loopback=False).memory_bytes == bench.moved_bytes
 
 
 def test_a_ratio_is_that_within_a_round() -> None:

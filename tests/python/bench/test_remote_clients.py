@@ -76,6 +76,21 @@ def test_what_it_does_not_understand(redis_server: Any) -> None:
     assert RedisPy.connect(f"{secure}?ca=/nowhere&verify=no") is None
 
 
+def test_a_value_that_the_server_does_not_take(start_redis: Any) -> None:
+    server = start_redis(options=("--proto-max-bulk-len", "1mb"))
+    client = RedisPy.connect(server.url)
+    assert client is not None
+    memory = memoryview(bytearray(4 << 20))
+    assert client.move([os.urandom(32) for _ in range(2)], memory, 2 << 20) == {}
+    move(client)
+    assert server.client().keys() == []
+
+
+def test_redis_benchmark_is_spared_large_chunks(redis_server: Any) -> None:
+    found = server_alone(redis_server.url, 65 << 20)
+    assert found == {"benchmark_set_gbps": None, "benchmark_get_gbps": None}
+
+
 def test_a_store_that_is_full(start_redis: Any) -> None:
     server = start_redis(options=("--maxmemory", "1500kb", "--maxmemory-policy", "noeviction"))
     client = RedisPy.connect(server.url)

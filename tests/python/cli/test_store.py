@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,29 @@ def test_stores_without_a_client(run: Any, scheme: str) -> None:
     assert done.err == f"error: {scheme.lower()}://: {why}\n"
 
 
-@pytest.mark.parametrize("url", ["http://me:secret@host", "redis://me:secret@host/x", "secret"])
+@pytest.mark.parametrize("url", ["redis://me:secret@host/x", "secret", "a secret://x"])
 def test_no_such_address(run: Any, url: str) -> None:
     done = run("remote", "ping", "--url", url)
     assert done.status == 2
-    assert done.err.startswith("error: Redis URL: ")
+    assert re.match("error: (Redis|remote) URL: ", done.err)
     assert "secret" not in done.err
+
+
+def test_an_unknown_scheme_names_all_that_are_known(run: Any) -> None:
+    done = run("remote", "ping", "--url", "foo://me:secret@host")
+    assert done.status == 2
+    assert done.err.startswith("error: remote URL: unknown scheme 'foo'; allowed are redis://, ")
+    for scheme in ("s3", "az", "gs", "file", "mooncakestore", "redis-cluster", "unix"):
+        assert f" {scheme}://" in done.err
+    assert " lm://" not in done.err
+    assert "secret" not in done.err
+
+
+def test_a_server_without_tls(run: Any, redis_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMCACHE_BLOCKING_TIMEOUT_SECS", "0.3")
+    done = run("remote", "ping", "--url", redis_server.url.replace("redis", "rediss"))
+    assert done.status == 2
+    assert "rediss:// means TLS: does the server speak it at that port?" in done.err
 
 
 def test_login(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,13 @@ def test_with_a_server_that_is_there(start_redis: Any) -> None:
     assert all(0 < seconds <= 300 for seconds in left)
 
 
+def test_an_address_that_is_none() -> None:
+    done = share("--url", "foo://x")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "a URL beginning with redis://" in done.stderr
+
+
 def test_neither(tmp_path: Path) -> None:
     done = share(PATH=str(tmp_path))
     assert done.returncode == 1

@@ -16,7 +16,7 @@ from folder_store import FolderStore
 from redis_server import connected, until
 
 from lmcache import LMCacheEngine, _native
-from lmcache.errors import LMCacheError
+from lmcache.errors import IoError, LMCacheError
 from lmcache.remote.service import RemoteService, failure_text
 from lmcache.types import KVGeometry
 
@@ -296,6 +296,7 @@ def test_a_store_without_an_engine(tmp_path: Path) -> None:
         "used_bytes": 1,
         "limit_bytes": 2,
         "chunks": 2,
+        "orphans": 0,
     }
     assert native.remove(keys[:32]) == 1
     assert native.clear() == 1
@@ -349,6 +350,7 @@ def test_answers_that_are_none(tmp_path: Path) -> None:
 
 def test_a_failure_is_one_line_without_secrets() -> None:
     assert failure_text(KeyError("x")) == "KeyError: 'x'"
+    assert failure_text(IoError("the disk is full")) == "the disk is full"
     assert failure_text(OSError()) == "OSError"
     assert failure_text(OSError("a\n b sesame"), "sesame") == "OSError: a b ***"
     long = failure_text(OSError("x" * 1000))

@@ -47,6 +47,9 @@ struct OpenVolume {
 // used longest ago as far as the limit asks for it.
 [[nodiscard]] Result<void> load_directory(DirectoryState& state, VolumeFiles const& files);
 
+// Frees the records on disk that damage left without a chunk, durably. How many those were.
+[[nodiscard]] Result<std::uint64_t> repair_index(DirectoryState& state, VolumeFiles const& files);
+
 // The file of the directory of a volume. A copy of a volume has one of its own.
 [[nodiscard]] std::string directory_path(std::string const& memory_folder, Id128 const& volume,
                                          VolumeFolder::FileIdentity const& file);

@@ -131,6 +131,13 @@ class RemoteTier {
   void answer(Write& write, TierOutcome outcome);
   void give_up(Tasks tasks);
   void note_failure(Error const& error);
+  // Writes that did not end well, of records in several parts, for whoever has a connection next.
+  struct Unfinished {
+    std::vector<ChunkKey> keys;
+    std::vector<std::uint64_t> record_bytes;
+  };
+  void leave(Unfinished unfinished);
+  [[nodiscard]] Unfinished take_unfinished();
   void note_success();
 
   RemoteOptions const options_;
@@ -154,6 +161,7 @@ class RemoteTier {
   std::size_t open_{0};
   std::string last_error_;
   std::uint64_t failures_{0};
+  Unfinished unfinished_;
   bool stop_{false};
   std::vector<std::unique_ptr<Worker>> workers_;
 };

@@ -38,6 +38,7 @@ struct RemoteDescription {
   std::uint64_t used_bytes = 0;   // of its memory, whoever uses it
   std::uint64_t limit_bytes = 0;  // 0 = none
   std::uint64_t chunks = 0;       // of ours
+  std::uint64_t orphans = 0;      // parts of large chunks whose first part is not there
 };
 
 // One thread at a time, but for shut(). Every call blocks, until the deadline at most. An error is
@@ -66,6 +67,10 @@ class Transport {
   // How many there were. An empty list removes nothing.
   [[nodiscard]] virtual Result<std::uint64_t> remove(std::span<ChunkKey const> keys,
                                                      Deadline deadline) = 0;
+  // Whatever a put() of records of so many bytes may have left that did not end well.
+  [[nodiscard]] virtual Result<void> discard(std::span<ChunkKey const> keys,
+                                             std::span<std::uint64_t const> record_bytes,
+                                             Deadline deadline) = 0;
   // Removes all chunks of ours, and nothing else that the server holds.
   [[nodiscard]] virtual Result<std::uint64_t> clear(Deadline deadline) = 0;
   [[nodiscard]] virtual Result<RemoteDescription> describe(Deadline deadline) = 0;

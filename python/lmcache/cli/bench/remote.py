@@ -8,12 +8,22 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lmcache.bench.remote import LEAST_OVER_REDIS_PY, LEAST_RATIO, RemoteBench
-from lmcache.cli.bench.disk import INTERRUPTED, chunk_sizes, size_in_bytes
+from lmcache.bench.remote import (
+    LEAST_BYTES_PER_S,
+    LEAST_OVER_REDIS_PY,
+    LEAST_RATIO,
+    RemoteBench,
+    moved_bytes,
+)
+from lmcache.bench.remote_clients import LEFT_BEHIND_S
+from lmcache.cli.bench.disk import chunk_sizes, size_in_bytes
 from lmcache.cli.bench.outcome import progress
+from lmcache.cli.bench.stopping import ends_cleanly
 from lmcache.cli.console import console, print_json
 from lmcache.cli.node import JsonOption
 from lmcache.cli.store import UrlOption, open_store, store_login, store_url
+from lmcache.config import available_memory_bytes
+from lmcache.errors import OutOfMemoryError
 from lmcache.remote.opening import is_python_remote
 from lmcache.remote.service import RemoteService
 
@@ -33,6 +43,9 @@ def remote(
     """Send and fetch chunks, against loopback alone and redis-py. Removes what it wrote."""
     user, password = store_login()
     address = store_url(url)
+    native = not is_python_remote(address)
+    size_bytes, payload_bytes = size_in_bytes(size), chunk_sizes(chunk)
+    moved = max(moved_bytes(size_bytes, payload) for payload in payload_bytes)
     services: list[RemoteService] = []
 
     def attach(memory: memoryview) -> None:
@@ -42,22 +55,31 @@ def remote(
     bench = RemoteBench(
         url=address,
         open_store=lambda count, full: open_store(
-            url, connections=count, overwrites=full, told=services.append
+            url,
+            connections=count,
+            overwrites=full,
+            transfer_s=moved / LEAST_BYTES_PER_S,
+            # Of some clients in Python it would change what is measured.
+            ttl_s=LEFT_BEHIND_S if native else 0,
+            told=services.append,
         ),
-        loopback=not is_python_remote(address),
+        loopback=native,
         attach=attach,
-        size_bytes=size_in_bytes(size),
-        payload_bytes=chunk_sizes(chunk),
+        size_bytes=size_bytes,
+        payload_bytes=payload_bytes,
         connections=connections,
         rounds=rounds,
         user=user,
         password=password,
     )
-    try:
-        with progress() as tell:
-            report = bench.run(tell)
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    needed, free = bench.memory_bytes, available_memory_bytes()
+    if needed > free:
+        raise OutOfMemoryError(
+            f"--size = {size}, --chunk = {chunk}: {needed / 1e9:.1f} GB of memory are needed, "
+            f"beside what the store takes, {free / 1e9:.1f} GB are free"
+        )
+    with ends_cleanly(), progress() as tell:
+        report = bench.run(tell)
     if json:
         print_json(report)
         return

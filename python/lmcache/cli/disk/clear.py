@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from rich.markup import escape
 from lmcache.cli.console import console
 from lmcache.cli.disk.folders import PathArgument, chosen_folders, open_existing, written
 from lmcache.cli.disk.removal import holds_volume, remove_files
-from lmcache.cli.node import amount, gigabytes
+from lmcache.cli.node import counted, gigabytes
 from lmcache.errors import CorruptedError, InvalidArgumentError, LMCacheError, UnavailableError
 
 
@@ -22,6 +23,9 @@ def clear(
 ) -> None:
     """Forget every chunk that nobody reads at this moment. Without a user its files go too."""
     folders = chosen_folders(path)
+    for folder in folders:
+        if Path(folder).exists() and not Path(folder).is_dir():
+            raise InvalidArgumentError(f"{folder} is no folder")
     place = escape(written(folders))
     out = console()
     if not any(map(holds_volume, folders)):
@@ -36,7 +40,7 @@ def clear(
         out.print(f"removed the files in {place}: nobody used them", soft_wrap=True)
         return
     forgotten = open_existing(folders).clear()
-    out.print(f"forgot {amount(forgotten)} chunks in {place}", soft_wrap=True)
+    out.print(f"forgot {counted(forgotten, 'chunk')} in {place}", soft_wrap=True)
 
 
 def _question(folders: list[str]) -> str:
@@ -48,6 +52,6 @@ def _question(folders: list[str]) -> str:
         status = open_existing(folders).status()
     except unusable as error:
         return f"{error}. Remove what is left in {written(folders)}?"
-    chunks, size = amount(status["chunks"]), gigabytes(status["used_bytes"])
+    chunks, size = counted(status["chunks"], "chunk"), gigabytes(status["used_bytes"])
     users = status["processes"] - 1
-    return f"Forget {chunks} chunks ({size}) in {written(folders)}, used by {users} process(es)?"
+    return f"Forget {chunks} ({size}) in {written(folders)}, used by {users} process(es)?"

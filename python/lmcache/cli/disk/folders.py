@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from lmcache import _native
 from lmcache.config import load_config
 from lmcache.config.value_types import Folders
-from lmcache.errors import InvalidArgumentError, UnavailableError
+from lmcache.errors import CorruptedError, InvalidArgumentError, UnavailableError
 
 PathArgument = Annotated[
     str | None,
@@ -33,8 +33,9 @@ def chosen_folders(path: str | None) -> list[str]:
         try:
             named = TypeAdapter(Folders).validate_python(path)
         except ValidationError:
+            shown = path or '""'
             raise InvalidArgumentError(
-                f"PATH = {path}: is no folder, nor several separated by commas"
+                f"PATH = {shown}: is no folder, nor several separated by commas"
             ) from None
         return [_absolute(folder) for folder in named]
     config = load_config(log_warnings=False)
@@ -47,7 +48,15 @@ def chosen_folders(path: str | None) -> list[str]:
 
 def open_existing(folders: list[str]) -> _native.DiskVolume:
     """Open a disk cache as it is, beside the engines that use it. Raises `LMCacheError`."""
-    return _native.DiskVolume.open(folders, _log.log)
+    try:
+        return _native.DiskVolume.open(folders, _log.log)
+    except (InvalidArgumentError, CorruptedError) as error:
+        # `clear` takes what nobody can open, but nothing of another user's.
+        if "/volume:" not in str(error) or "user" in str(error):
+            raise
+        raise type(error)(
+            f"{error}; `lmcache disk clear {written(folders)}` removes what is left of it"
+        ) from None
 
 
 def written(folders: list[str]) -> str:

@@ -16,14 +16,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lmcache import _native
 from lmcache.cli.console import console, print_json
 from lmcache.cli.disk.folders import PathArgument, chosen_folders, open_existing, written
-from lmcache.cli.node import JsonOption, amount, gigabytes
+from lmcache.cli.node import JsonOption, amount, counted, gigabytes
 
 DAMAGED = 1
+_CORRUPT = "chunks were not what was written: they are forgotten"
+_UNREADABLE = "chunks could not be read: the device reports errors"
+_RECORDS = "records of the index were damaged: their chunks are forgotten"
 INTERRUPTED = 130
 
 
 def scrub(path: PathArgument = None, json: JsonOption = False) -> None:
-    """Read and check every chunk; damaged ones are forgotten. Exit status 1 if there were any."""
+    """Read and check every chunk; what is damaged is forgotten, and told of once.
+
+    Exit status 1 if there was anything.
+    """
     folders = chosen_folders(path)
     volume = open_existing(folders)
     report = {"folders": folders, **_check(volume)}
@@ -86,27 +92,34 @@ def _check(volume: _native.DiskVolume) -> dict[str, Any]:
         "corrupt": report["corrupt"],
         "unreadable": report["unreadable"],
         "gone": report["gone"],
-        "damaged_records": volume.status()["damaged_records"],
+        "damaged_records": report["damaged_records"],
+        "damage": report["damage"],
     }
 
 
 def _tell(report: dict[str, Any]) -> None:
     out = console()
-    checked = f"{amount(report['chunks'])} chunks, {gigabytes(report['bytes'])}"
+    checked = f"{counted(report['chunks'], 'chunk')}, {gigabytes(report['bytes'])}"
     if not report["complete"]:
         out.print(f"[yellow]stopped[/] after {checked} of {amount(report['total_chunks'])} chunks")
     lines = (
-        ("corrupt", "chunks were not what was written: they are forgotten"),
-        ("unreadable", "chunks could not be read: the device reports errors"),
-        ("damaged_records", "records of the index were damaged: their chunks are forgotten"),
+        ("corrupt", "chunk was not what was written: it is forgotten", _CORRUPT),
+        ("unreadable", "chunk could not be read: the device reports errors", _UNREADABLE),
+        ("damaged_records", "record of the index was damaged: its chunk is forgotten", _RECORDS),
     )
     damage = False
-    for name, what in lines:
+    for name, one, several in lines:
         if report[name]:
             damage = True
+            what = one if report[name] == 1 else several
             out.print(f"[bold red]{amount(report[name])}[/] {what}", soft_wrap=True)
+    for place in report["damage"]:
+        where = f"{place['folder']}/slab-{place['slab']}, byte {place['offset']}"
+        out.print(f"  {escape(where)}: {place['problem']}", soft_wrap=True)
+    if more := report["corrupt"] + report["unreadable"] - len(report["damage"]):
+        out.print(f"  and {more} more")
     if report["gone"]:
-        out.print(f"{amount(report['gone'])} chunks were evicted meanwhile")
+        out.print(f"{counted(report['gone'], 'chunk')} evicted meanwhile")
     if not damage and report["complete"]:
         place = escape(written(report["folders"]))
         out.print(f"[green]{place}: all right[/], {checked}", soft_wrap=True)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lmcache.cli.console import console, print_json
 from lmcache.cli.disk.folders import PathArgument, chosen_folders, open_existing
-from lmcache.cli.node import JsonOption, amount, gigabytes, percent
+from lmcache.cli.node import JsonOption, amount, counted, gigabytes, percent
 from lmcache.cli.status.disk import speeds
 from lmcache.cli.status.report import made_of
 from lmcache.cli.status.tables import kind_of
@@ -78,8 +78,9 @@ def _facts(report: Mapping[str, Any]) -> Table:
         ("speed", speeds(report)),
     ]
     if report["damaged_records"]:
+        damaged = counted(report["damaged_records"], "record")
         rows.append(
-            ("damage", f"[yellow]{amount(report['damaged_records'])} records of the index[/]")
+            ("damage", f"[yellow]{damaged} of the index[/]; `lmcache disk scrub` frees them")
         )
     for name, text in rows:
         table.add_row(name, text)

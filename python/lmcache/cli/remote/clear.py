@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from lmcache.cli.console import console
-from lmcache.cli.node import amount
+from lmcache.cli.node import counted
 from lmcache.cli.store import UrlOption, open_store
 from lmcache.errors import InvalidArgumentError
 
@@ -25,8 +25,10 @@ def clear(
     if not yes:
         if not sys.stdin.isatty():
             raise InvalidArgumentError("there is no terminal to ask at: say --yes")
-        typer.confirm(f"Remove {amount(report['chunks'])} chunks from {report['url']}?", abort=True)
+        typer.confirm(
+            f"Remove {counted(report['chunks'], 'chunk')} from {report['url']}?", abort=True
+        )
     removed = store.clear()
     console().print(
-        f"removed {amount(removed)} chunks from {escape(report['url'])}", soft_wrap=True
+        f"removed {counted(removed, 'chunk')} from {escape(report['url'])}", soft_wrap=True
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from rich.markup import escape
 
 from lmcache.cli.console import console, print_json
-from lmcache.cli.node import JsonOption, amount, gigabytes
+from lmcache.cli.node import JsonOption, counted, gigabytes
 from lmcache.cli.store import UrlOption, open_store
 
 
@@ -20,4 +20,12 @@ def stat(url: UrlOption = None, json: JsonOption = False) -> None:
     out = console()
     role = f", {escape(report['role'])}" if report["role"] else ""
     out.print(f"{escape(report['url'])}: {escape(report['server'])}{role}")
-    out.print(f"{amount(report['chunks'])} chunks; memory {gigabytes(report['used_bytes'])}{limit}")
+    chunks = counted(report["chunks"], "chunk")
+    out.print(f"{chunks}; memory {gigabytes(report['used_bytes'])}{limit}")
+    if report["orphans"]:
+        out.print(
+            f"[yellow]{counted(report['orphans'], 'part')} of large chunks[/] whose first part is "
+            "not there: on their way, or left by who was killed; `lmcache remote clear` removes "
+            "them with all chunks",
+            soft_wrap=True,
+        )

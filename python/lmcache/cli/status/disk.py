@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +27,9 @@ _OF_TIER = (
 )
 
 
+NOT_IN_USE = "no process uses it now"
+
+
 def disk_report(status: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what is known of the disk tier; None without one.
 
@@ -33,8 +38,12 @@ def disk_report(status: Mapping[str, Any]) -> dict[str, Any] | None:
     disk, total = status["disk"], status["total"]
     if disk is None:
         return None
+    known = {name: disk[name] for name in _OF_TIER}
+    # The last process that used it took along what they shared about it.
+    if _is_gone(known["unreadable"]):
+        known["unreadable"] = NOT_IN_USE
     return {
-        **{name: disk[name] for name in _OF_TIER},
+        **known,
         "written": {"chunks": total["disk_written_chunks"], "bytes": total["disk_written_bytes"]},
         "read": {"chunks": total["disk_read_chunks"], "bytes": total["disk_read_bytes"]},
         "hit_tokens": total["disk_hit_tokens"],
@@ -51,6 +60,8 @@ def disk_report(status: Mapping[str, Any]) -> dict[str, Any] | None:
 def disk_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is shown of it; what is never wanted only when it happened."""
     lines = [("disk", escape(", ".join(report["folders"])) + f" by {report['io_engine']}")]
+    if report["unreadable"] == NOT_IN_USE:
+        return [("disk", f"{NOT_IN_USE}; `lmcache disk stat FOLDER` looks at it"), *_counts(report)]
     if report["unreadable"]:
         return [("disk", f"[yellow]{escape(report['unreadable'])}[/]"), *_counts(report)]
     limit = report["limit_bytes"]
@@ -65,6 +76,12 @@ def disk_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("index damage", f"[yellow]{amount(report['damaged_records'])} records lost[/]")
         )
     return lines + _counts(report)
+
+
+def _is_gone(unreadable: str) -> bool:
+    return unreadable.startswith("cannot open segment ") and unreadable.endswith(
+        os.strerror(errno.ENOENT)
+    )
 
 
 def speeds(report: Mapping[str, Any]) -> str:

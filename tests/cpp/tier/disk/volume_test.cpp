@@ -5,10 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include <gtest/gtest.h>
+
+#include <lmcache/engine/segment_status.hpp>
 
 #include "support/child_process.hpp"
 #include "support/directory_invariants.hpp"
@@ -55,6 +59,30 @@ class Volume : public testing::Test {
 
   VolumeScene scene_{8u << 20, 3};
 };
+
+// As `lmcache gc` does: a directory that nobody has joined is as good as one of the dead.
+TEST_F(Volume, WhoCollectsTheUnusedDoesNotDisturbWhoOpens) {
+  std::atomic<bool> stop{false};
+  std::uint64_t removed = 0;
+  std::thread collector{[&] {
+    while (!stop) {
+      for (auto const& info : must(list_disk_directories(scene_.options.memory_folder))) {
+        auto const gone = remove_disk_directory(info.path, RemoveMode::kReadableOnly);
+        removed += gone && gone.value() ? 1 : 0;
+      }
+    }
+  }};
+  int failed = 0;
+  for (int i = 0; i < 400; ++i) {
+    auto const opened = scene_.try_open();
+    if (!opened) ++failed;
+    EXPECT_TRUE(opened) << opened.error().message();
+  }
+  stop = true;
+  collector.join();
+  EXPECT_EQ(failed, 0);
+  EXPECT_GT(removed, 0u) << "it was never in the way";
+}
 
 TEST_F(Volume, TheFirstMakesTheDirectoryTheOthersJoin) {
   scene_.open();

@@ -128,7 +128,13 @@ TEST(RedisValues, OnlyOursAreCounted) {
     return {};
   }));
   EXPECT_EQ(seen, 1500u);
-  auto const described = must(describe_server(*connection, soon()));
+  for (auto const* const end : {":1", ":2", "x1", ":"}) {
+    auto const name = redis_key(chunk_key(3)) + end;
+    ASSERT_EQ(must(connection->call({"SET", name, "x"}, soon())).text, "OK");
+  }
+  PartCounts parts;
+  auto const described = must(describe_server(*connection, soon(), parts));
+  EXPECT_EQ(parts, (PartCounts{{chunk_key(3), 2}}));
   EXPECT_EQ(described.chunks, 1500u);
   EXPECT_EQ(described.limit_bytes, 100'000'000u);
   EXPECT_GT(described.used_bytes, 0u);

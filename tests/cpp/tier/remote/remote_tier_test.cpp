@@ -269,6 +269,10 @@ class StuckTransport final : public Transport {
     return wait(deadline);
   }
   Result<std::uint64_t> remove(std::span<ChunkKey const>, Deadline) override { return 0u; }
+  Result<void> discard(std::span<ChunkKey const>, std::span<std::uint64_t const>,
+                       Deadline) override {
+    return {};
+  }
   Result<std::uint64_t> clear(Deadline) override { return 0u; }
   Result<RemoteDescription> describe(Deadline) override { return RemoteDescription{}; }
   void shut() noexcept override {

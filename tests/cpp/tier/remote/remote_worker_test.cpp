@@ -115,6 +115,38 @@ TEST_F(RemoteWorker, ABrokenConnectionIsTriedOnceMoreOnANewOne) {
   EXPECT_EQ(tier->status().failures, 0u);
 }
 
+// The parts of a large chunk that came before a connection broke for good.
+TEST_F(RemoteWorker, WhatAFailedWriteLeftIsTakenBackOnTheNextConnection) {
+  CuttingProxy proxy{server->socket_path()};
+  auto const record = make_record(1, 2 * kRemotePartBytes + 1000);
+  auto const tier = open(proxy.url(), RemoteSerde::kNaive);
+  ASSERT_TRUE(comes_to_be([&] { return tier->usable(); }));
+  proxy.cut_after(Direction::kToServer, kRemotePartBytes + kRemotePartBytes / 2);
+  EXPECT_EQ(write_to(*tier, 1, record), TierOutcome::kIoError);
+  ASSERT_TRUE(comes_to_be([&] { return raw->call({"DBSIZE"}).integer == 2; }));
+  auto const part = redis_key(numbered_key(1)) + ":1";
+  auto const left = raw->call({"TTL", part}).integer;
+  EXPECT_TRUE(left > 3000 && left <= 3600) << left;
+  EXPECT_FALSE(tier->usable());
+  proxy.cut_after(Direction::kToServer, CuttingProxy::kNever);
+  EXPECT_TRUE(comes_to_be([&] { return tier->usable(); }));
+  EXPECT_EQ(raw->call({"DBSIZE"}).integer, 0);
+  EXPECT_EQ(write_to(*tier, 1, record), TierOutcome::kDone);
+  EXPECT_EQ(raw->call({"TTL", part}).integer, -1);
+}
+
+TEST_F(RemoteWorker, WhatFindsNoRoomLeavesNoParts) {
+  auto const record = make_record(1, 8 * kRemotePartBytes);
+  auto const tier = open(server->socket_url(), RemoteSerde::kNaive);
+  ASSERT_TRUE(comes_to_be([&] { return tier->usable(); }));
+  raw->call({"CONFIG", "SET", "maxmemory-policy", "noeviction"});
+  raw->call({"CONFIG", "SET", "maxmemory", "24mb"});
+  EXPECT_EQ(write_to(*tier, 1, record), TierOutcome::kNoSpace);
+  EXPECT_TRUE(tier->drain(kLongTime));
+  EXPECT_EQ(raw->call({"DBSIZE"}).integer, 0);
+  EXPECT_TRUE(tier->usable());
+}
+
 // A command that the server refuses ends neither the connection nor the use of the server.
 TEST_F(RemoteWorker, WhatTheServerRefusesIsAnErrorOfThatItem) {
   raw->call({"ACL", "SETUSER", "default", "-set"});

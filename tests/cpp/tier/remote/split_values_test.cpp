@@ -10,6 +10,8 @@
 
 #include <lmcache/tier/remote/redis_transport.hpp>
 
+#include "tier/remote/redis_values.hpp"
+
 #include "support/redis_cluster.hpp"
 #include "support/remote_scene.hpp"
 
@@ -174,6 +176,44 @@ TEST_P(SplitValues, APartThatIsNotOursIsNotTaken) {
     call({"SET", name(1, part), good});
     EXPECT_EQ(get(1, record), TierOutcome::kDone);
   }
+}
+
+TEST_P(SplitValues, WhatCameHalfwayIsCountedExpiresAndIsTakenBack) {
+  auto const record = make_record(1, kPayload);
+  ASSERT_EQ(put(1, record), TierOutcome::kDone);
+  ASSERT_EQ(put(2, make_record(2, kPayload)), TierOutcome::kDone);
+  for (int part = 0; part < 3; ++part) EXPECT_EQ(call({"TTL", name(1, part)}).integer, -1) << part;
+  call({"DEL", name(1, 0)});
+  auto const seen = must(transport->describe(long_from_now()));
+  EXPECT_EQ(seen.chunks, 1u);
+  EXPECT_EQ(seen.orphans, 2u);
+  auto const key = numbered_key(1);
+  std::uint64_t const size = record.size();
+  must(transport->discard({&key, 1}, {&size, 1}, long_from_now()));
+  for (int part = 0; part < 3; ++part) EXPECT_EQ(call({"EXISTS", name(1, part)}).integer, 0);
+  EXPECT_EQ(must(transport->describe(long_from_now())).orphans, 0u);
+  EXPECT_EQ(must(transport->clear(long_from_now())), 1u);
+}
+
+bool ends_with_expiry(RespBatch const& batch) {
+  std::string text;
+  for (auto const& piece : batch.pieces()) {
+    text.append(reinterpret_cast<char const*>(piece.data()), piece.size());
+  }
+  return text.ends_with("$2\r\nEX\r\n$4\r\n3600\r\n");
+}
+
+// As long as the first part is not there, somebody may have died before he could write it.
+TEST_P(SplitValues, PartsExpireUntilTheFirstIsThere) {
+  auto const record = make_record(1, kPayload);
+  RespBatch batch;
+  detail::ValueHead head;
+  auto const item = put_of(1, record);
+  detail::add_set(batch, GetParam().serde, item, 1, head);
+  EXPECT_TRUE(ends_with_expiry(batch));
+  batch.clear();
+  detail::add_set(batch, GetParam().serde, item, 0, head);
+  EXPECT_FALSE(ends_with_expiry(batch));
 }
 
 TEST_P(SplitValues, AllPartsExpire) {

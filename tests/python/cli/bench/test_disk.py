@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -33,7 +34,8 @@ def test_it_measures(run: Any, tmp_path: Path) -> None:
 def test_restart(run: Any, tmp_path: Path) -> None:
     done = run("bench", "disk", "--path", str(tmp_path), "--restart", "1000")
     assert done.status == 0, done.err
-    assert "1,000  1,000   reached" in done.out
+    assert "1,000  1,000       reached" in done.out
+    assert re.search(r"attach +[\d.]+ ms +<= 1000 ms +(reached|missed)", done.out)
     done = run("bench", "disk", "--path", str(tmp_path), "--restart", "1000", "--json")
     assert json.loads(done.out)["found"] == 1000
 
@@ -61,6 +63,8 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
         (("--size", "much"), "--size = much: is no size"),
         (("--chunk", "4,x"), "--chunk = 4,x: are no sizes"),
         (("--size", "100000GB"), "of memory are needed"),
+        (("--size", "100TB"), "--size = 100TB: 100000.0 GB of memory are needed"),
+        (("--path", __file__), f"--path = {__file__}: is no folder"),
         (("--path", "/nowhere/at/all"), "--path = /nowhere/at/all: there is no such folder"),
         (("--restart", "1000000000"), "are needed for the measurement"),
     ],
@@ -80,7 +84,7 @@ def test_sizes() -> None:
         1 << 20,
     ]
     assert chunk_sizes("1,0.25") == (1 << 20, 1 << 18)
-    for text in ("-1", "1.2.3", "0", "1TB", ""):
+    for text in ("-1", "1.2.3", "0", "1PB", ""):
         with pytest.raises(InvalidArgumentError):
             size_in_bytes(text)
     for text in ("0", "-4", "2000", "1,,2"):

@@ -49,7 +49,9 @@ def test_a_user_who_may_do_only_what_docs_remote_md_says(run: Any, redis_server:
     rules = ("on", ">p", *always.split(), *more.split())
     redis_server.client().execute_command("ACL", "SETUSER", "cache", *rules)
     url = redis_server.url.replace("://", "://cache:p@")
-    done = run("remote", "bench", "--url", url, *SMALL, "--json")
+    # One of several parts, too.
+    large = ("--size", "14MB", "--chunk", "12,1", "--rounds", "1")
+    done = run("remote", "bench", "--url", url, *large, "--json")
     assert done.status == 0, done.err
     assert json.loads(done.out)["figures"][0]["redispy_get_gbps"] > 0
     assert run("remote", "stat", "--url", url).status == 0
@@ -61,6 +63,7 @@ def test_a_user_who_may_do_only_what_docs_remote_md_says(run: Any, redis_server:
     [
         (("--size", "much"), "--size = much: is no size"),
         (("--chunk", "4,x"), "--chunk = 4,x: are no sizes"),
+        (("--size", "100TB"), "GB of memory are needed, beside what the store takes, "),
         (("--connections", "65"), "equal to 64"),
         (("--rounds", "0"), "equal to 1"),
     ],

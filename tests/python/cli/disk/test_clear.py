@@ -20,6 +20,8 @@ def test_one_that_nobody_uses_goes(run: Any, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
     done = run("disk", "clear", str(tmp_path), "-y")
     assert (done.status, done.out[:16]) == (0, "nothing to clear")
+    done = run("disk", "clear", str(tmp_path / "notes"), "--yes")
+    assert (done.status, done.err) == (2, f"error: {tmp_path}/notes is no folder\n")
 
 
 def test_one_in_use_is_emptied(run: Any, tmp_path: Path) -> None:

@@ -30,6 +30,18 @@ def test_the_configured_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen_folders(None) == ["/a", "/b"]
 
 
+def test_nothing_is_named_as_nothing() -> None:
+    with pytest.raises(InvalidArgumentError, match='PATH = "": is no folder'):
+        chosen_folders("")
+
+
+def test_what_clear_would_take_is_said(tmp_path: Path) -> None:
+    make_cache(tmp_path, 1)
+    (tmp_path / "volume").write_bytes(b"of another version" * 300)
+    with pytest.raises(LMCacheError, match=f"`lmcache disk clear {tmp_path}` removes what is left"):
+        open_existing([str(tmp_path)])
+
+
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     def refusal(*folders: Any) -> str:
         with pytest.raises(LMCacheError) as raised:

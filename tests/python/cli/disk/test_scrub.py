@@ -56,7 +56,26 @@ def test_damage_is_told(run: Any, tmp_path: Path) -> None:
     done = run("disk", "scrub", str(tmp_path))
     assert done.status == 1
     assert "chunks were not what was written: they are forgotten" in done.out
-    assert "1 records of the index were damaged" in done.out
+    assert f"  {tmp_path}/slab-0, byte 0: corrupt\n" in done.out
+    assert "1 record of the index was damaged: its chunk is forgotten" in done.out
+    # Told of once: nothing is left of it.
+    done = run("disk", "scrub", str(tmp_path))
+    assert (done.status, "all right" in done.out) == (0, True)
+
+
+def test_a_damaged_record_beside_one_who_uses_the_cache(run: Any, tmp_path: Path) -> None:
+    make_cache(tmp_path, 10)
+    with (tmp_path / "index").open("r+b") as index:
+        index.seek(128 * 2 + 8)
+        index.write(b"x")
+    volume = open_volume(tmp_path)
+    assert run("disk", "scrub", str(tmp_path)).status == 1
+    assert run("disk", "scrub", str(tmp_path)).status == 0
+    told = run("disk", "stat", str(tmp_path)).out
+    assert "scrub" not in told
+    write_chunks(volume, 10, seed=1)
+    del volume
+    assert run("disk", "scrub", str(tmp_path)).status == 0
 
 
 def test_beside_one_who_writes(run: Any, tmp_path: Path) -> None:

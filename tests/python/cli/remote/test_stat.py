@@ -31,6 +31,18 @@ def test_what_is_there(run: Any, redis_server: Any) -> None:
     assert re.search(r"12 chunks; memory [\d.]+ MB of 524\.3 MB", out)
 
 
+def test_parts_that_nobody_can_find(run: Any, redis_server: Any) -> None:
+    client = redis_server.client()
+    for part in (1, 2):
+        client.set(f"lmcache:1:{'ab' * 32}:{part}", "x")
+    done = run("remote", "stat", "--url", redis_server.url)
+    assert "2 parts of large chunks whose first part is not there" in done.out
+    done = run("remote", "clear", "--yes", "--url", redis_server.url)
+    assert "removed 0 chunks" in done.out
+    assert client.keys() == []
+    assert "parts" not in run("remote", "stat", "--url", redis_server.url).out
+
+
 def test_an_empty_one_without_a_limit(run: Any, redis_server: Any) -> None:
     write_chunks(redis_server.url, 3)
     out = run("remote", "stat", "--url", f"{redis_server.url}/5").out

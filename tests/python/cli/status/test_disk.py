@@ -14,7 +14,7 @@ from kv_arrays import kv_of
 from rich.console import Console
 
 from lmcache import LMCacheEngine
-from lmcache.cli.status.disk import disk_lines, disk_report
+from lmcache.cli.status.disk import NOT_IN_USE, disk_lines, disk_report
 from lmcache.cli.status.report import report_of
 from lmcache.cli.status.tables import render
 
@@ -77,6 +77,23 @@ def test_trouble_is_told(engine: Any) -> None:
     out = io.StringIO()
     Console(file=out, width=200).print(render(report_of(status)))
     assert "there is no segment [x]" in out.getvalue()
+
+
+def test_one_that_nobody_uses_any_more(run: Any, tmp_path: Path, segment: str) -> None:
+    settings = {
+        "segment": segment,
+        "max_local_cpu_size": 0.03,
+        "chunk_size": 16,
+        "local_disk": f"file://{tmp_path}/disk",
+        "max_local_disk_size": 0.05,
+    }
+    with LMCacheEngine(settings, model="m") as opened:
+        opened.store(range(32), kv_of(range(32)))
+    disk = json.loads(run("status", "--segment", settings["segment"], "--json").out)["disk"]
+    assert disk["unreadable"] == NOT_IN_USE
+    out = run("status", "--segment", settings["segment"]).out
+    assert re.search(r"disk +no process uses it now", out)
+    assert "cannot open" not in out
 
 
 def test_nothing_without_a_disk_tier() -> None:
