@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from matrix_engines import MatrixEngines, Running
 from matrix_schedules import WORK, ask_again
-from matrix_table import ROWS, Row
+from matrix_table import MODELS, ROWS, Row
 from redis_server import INSTALLED, NOT_INSTALLED
 from served_llm import Answer, ServedLLM
 

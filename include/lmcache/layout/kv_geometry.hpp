@@ -20,7 +20,7 @@ inline constexpr std::uint32_t kStateWindow = 1;
 // vLLM has one plane per layer; arrays [layers, 2, tokens, kv_heads, head_dim] one per layer and K
 // or V.
 struct KvGroup {
-  std::uint32_t block_tokens = 0;            // tokens of one block
+  std::uint32_t block_tokens = 0;   // tokens of one block
   std::uint32_t window_tokens = 0;  // before the end of a prefix that are needed; 0 = all of them
   std::vector<std::uint64_t> plane_bytes{};  // bytes of one block's page, per plane
   std::vector<std::string> layer_names{};    // may be empty; order is that of the planes

@@ -40,8 +40,9 @@ def _group_refusal(groups: list[Any]) -> str | None:
         return "the model has no KV cache"
     if len(groups) > 1 and not compat.TELLS_FAILED_LOADS:
         return (
-            "the model keeps its KV in several groups, which needs a vLLM that can be told of failed loads; where all "
-            "of them are attention, --disable-hybrid-kv-cache-manager makes them one"
+            "the model keeps its KV in several groups, which needs a vLLM that can be told of "
+            "failed loads; where all of them are attention, --disable-hybrid-kv-cache-manager "
+            "makes them one"
         )
     for group in groups:
         if not getattr(group, "enable_kv_transfer", True):
