@@ -131,6 +131,11 @@ class _Commands:
         return self._engine._native.status()
 
 
+def _plain(value: Any) -> Any:
+    """Return what JSON has for numbers of NumPy, and for the bytes of a namespace's root."""
+    return value.hex() if isinstance(value, bytes) else int(value)
+
+
 def main(arguments: dict[str, Any]) -> None:
     """Serve one test."""
     if arguments["auto_folder"]:
@@ -141,7 +146,7 @@ def main(arguments: dict[str, Any]) -> None:
     print('"ready"', flush=True)
     for line in sys.stdin:
         name, *values = json.loads(line)
-        print(json.dumps(getattr(commands, name)(*values), default=int), flush=True)
+        print(json.dumps(getattr(commands, name)(*values), default=_plain), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import multiprocessing
 import statistics
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any
 
 from lmcache.bench.lookup_scene import LookupScene, Tokens
+from lmcache.bench.measuring_process import running
 from lmcache.errors import LMCacheError
 
 _WARM_UP = 5
@@ -20,27 +22,23 @@ def together(processes: int, segment: str, tokens: Tokens, samples: int) -> floa
     # Spawned, not forked: the parent has threads, and its engine is its own.
     context = multiprocessing.get_context("spawn")
     start: Any = context.Barrier(processes)
-    workers, ends = [], []
-    for _ in range(processes):
-        end, theirs = context.Pipe(duplex=False)
-        arguments = (segment, tokens, samples, start, theirs)
-        worker = context.Process(target=_measure, args=arguments, daemon=True)
-        worker.start()
-        theirs.close()
-        workers.append(worker)
-        ends.append(end)
+    ends = []
     times: list[float] = []
-    try:
-        for end in ends:
-            if not end.poll(_LONGEST_S):
-                raise LMCacheError("a process of the measurement does not answer")
-            times += end.recv()
-    except EOFError:
-        raise LMCacheError("a process of the measurement failed") from None
-    finally:
-        for worker in workers:
-            worker.terminate()
-            worker.join()
+    with ExitStack() as workers:
+        for _ in range(processes):
+            end, theirs = context.Pipe(duplex=False)
+            arguments = (segment, tokens, samples, start, theirs)
+            worker = context.Process(target=_measure, args=arguments, daemon=True)
+            workers.enter_context(running(worker))
+            theirs.close()
+            ends.append(end)
+        try:
+            for end in ends:
+                if not end.poll(_LONGEST_S):
+                    raise LMCacheError("a process of the measurement does not answer")
+                times += end.recv()
+        except EOFError:
+            raise LMCacheError("a process of the measurement failed") from None
     return statistics.median(times)
 
 

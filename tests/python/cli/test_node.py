@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from lmcache.cli.node import ago, amount, chosen_path, chosen_place, gigabytes, percent
+from lmcache.cli.node import (
+    ago,
+    amount,
+    chosen_path,
+    chosen_place,
+    counted,
+    gigabytes,
+    percent,
+)
 from lmcache.config import SegmentPlace
 from lmcache.errors import ConfigError, UnavailableError
 
@@ -47,6 +55,11 @@ def test_what_is_no_name(name: str) -> None:
 
 
 def test_figures() -> None:
+    assert [counted(count, "chunk") for count in (0, 1, 12_345)] == [
+        "0 chunks",
+        "1 chunk",
+        "12.3 k chunks",
+    ]
     assert [gigabytes(size) for size in (0, 999, 1500, 2.5e6, 3e9, 4.2e12)] == [
         "0 B",
         "999 B",

@@ -10,6 +10,7 @@ import typer
 from lmcache.bench.lookup import ENTRIES, MOST_RATIO, MOST_SPREAD, LookupBench, spread
 from lmcache.bench.lookup_scene import LookupScene
 from lmcache.cli.bench.outcome import Row, print_rows, progress
+from lmcache.cli.bench.stopping import ends_cleanly
 from lmcache.cli.console import print_json
 from lmcache.cli.node import JsonOption
 from lmcache.config import available_memory_bytes
@@ -33,7 +34,7 @@ def lookup(
             f"--entries = {entries}: so many chunks need {needed / 1e9:.1f} GB, "
             f"{free / 1e9:.1f} GB are free"
         )
-    with progress() as tell:
+    with ends_cleanly(), progress() as tell:
         figures = LookupBench(steps, samples=samples).run(tell)
     if json:
         print_json(figures)

@@ -9,6 +9,7 @@ import typer
 
 from lmcache.bench.memory import CHUNK_BYTES, LEAST_RATIO, MemoryBench
 from lmcache.cli.bench.outcome import Row, print_rows, progress
+from lmcache.cli.bench.stopping import ends_cleanly
 from lmcache.cli.console import print_json
 from lmcache.cli.node import JsonOption
 from lmcache.config import available_memory_bytes
@@ -37,7 +38,7 @@ def memory(
             f"--size = {size:g}: three buffers of that size need {pool_bytes * _BUFFERS / 1e9:.1f} "
             f"GB, {free / 1e9:.1f} GB are free"
         )
-    with progress() as tell:
+    with ends_cleanly(), progress() as tell:
         figures = MemoryBench(pool_bytes, rounds, threads).run(tell)
     if json:
         print_json(figures)

@@ -128,6 +128,31 @@ def test_bench_remote(redis_server: Any, numbers: tuple[int, ...], status: int) 
 
 
 @pytest.mark.multiprocess
+@pytest.mark.parametrize(("numbers", "status"), SIGNALS)
+def test_bench_lookup(numbers: tuple[int, ...], status: int) -> None:
+    folder, pattern = Path("/dev/shm"), "lmcache-*-bench-lookup-*"
+    before = set(folder.glob(pattern))
+    made: set[Path] = set()
+
+    def begun() -> bool:
+        made.update(set(folder.glob(pattern)) - before)
+        return bool(made)
+
+    arguments = ("lookup", "--entries", "1000", "--samples", "100000")
+    done = stopped(arguments, begun, *numbers)
+    assert (done.returncode, done.stderr) == (status, "")
+    assert made & set(folder.glob(pattern)) == set()
+
+
+@pytest.mark.multiprocess
+def test_bench_memory_ends_as_asked() -> None:
+    started = time.monotonic()
+    arguments = ("memory", "--size", "0.05", "--rounds", "1000000")
+    done = stopped(arguments, lambda: time.monotonic() > started + 3, signal.SIGTERM)
+    assert (done.returncode, done.stderr) == (143, "")
+
+
+@pytest.mark.multiprocess
 def test_what_a_killed_one_leaves_in_a_store_expires(redis_server: Any) -> None:
     client = redis_server.client()
     arguments = ("remote", "--url", redis_server.url, *LONG)
