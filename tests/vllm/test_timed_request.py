@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from lmcache.integration.vllm.timed_request import run_timed
+from lmcache.integration.vllm.timed_request import run_timed, run_together
 
 
 def test_every_token_has_its_time(open_llm):
@@ -21,3 +21,11 @@ def test_every_token_has_its_time(open_llm):
     assert again.token_ids == answer.token_ids
     assert again.cached_tokens == 256  # two blocks of vLLM's own prefix cache
     assert again.as_dict()["cached_tokens"] == 256
+
+    others = [[20 + i, *range(10, 200)] for i in range(3)]
+    together = run_together(served.llm, others, sampling)
+    assert [len(each.token_times_s) for each in together] == [5, 5, 5]
+    alone = [run_timed(served.llm, prompt, sampling) for prompt in others]
+    assert [each.token_ids for each in together] == [each.token_ids for each in alone]
+    # One after the other, the last would begin when the first has ended.
+    assert together[2].ttft_s < together[0].token_times_s[-1]

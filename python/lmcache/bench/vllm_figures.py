@@ -67,7 +67,7 @@ def measure(bench: VllmBench, say: Callable[[str], None]) -> dict[str, Any]:
     ]
     samples = Samples()
     with ExitStack() as stack:
-        stack.callback(_remove, bench.segment)
+        stack.callback(remove_segment, bench.segment)
         say("starting vLLM without LMCache, for the answers")
         with _running(bench, None, "native") as engine:
             _answer_all(engine, prompts, bench.decode_tokens, samples.reference)
@@ -95,7 +95,8 @@ def _answer_all(
         keep.append(engine.run(prompt, tokens))
 
 
-def _remove(segment: str) -> None:
+def remove_segment(segment: str) -> None:
+    """Remove the segment of a benchmark, if there is one."""
     with suppress(LMCacheError):  # no engine may have got as far as to make it
         _native.remove_segment(_native.segment_path(segment))
 

@@ -45,8 +45,16 @@ class Answer:
         return (self.token_times_s[-1] - self.token_times_s[0]) / (len(self.token_times_s) - 1)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Requests that were submitted at once; `wall_s` until all were answered and stored."""
+
+    answers: list[Answer]
+    wall_s: float
+
+
 class VllmProcess:
-    """A vLLM engine that answers one request at a time. Ends with the `with` block."""
+    """A vLLM engine that answers one request, or several at once. Ends with the `with` block."""
 
     def __init__(self, options: dict[str, Any], log: Path) -> None:
         reader, writer = os.pipe()
@@ -80,17 +88,32 @@ class VllmProcess:
 
     def run(self, prompt: list[int], tokens: int) -> Answer:
         """Run one greedy request of exactly so many output tokens."""
-        answer = self._ask({"do": "run", "prompt": prompt, "tokens": tokens})
-        return Answer(
-            token_times_s=answer["token_times_s"],
-            token_ids=answer["token_ids"],
-            prompt_tokens=answer["prompt_tokens"],
-            cached_tokens=answer["cached_tokens"],
-        )
+        [answer] = self.run_together([prompt], tokens).answers
+        return answer
+
+    def run_together(self, prompts: list[list[int]], tokens: int) -> Batch:
+        """Run greedy requests of exactly so many output tokens, submitted at once."""
+        done = self._ask({"do": "run", "prompts": prompts, "tokens": tokens})
+        answers = [
+            Answer(
+                token_times_s=answer["token_times_s"],
+                token_ids=answer["token_ids"],
+                prompt_tokens=answer["prompt_tokens"],
+                cached_tokens=answer["cached_tokens"],
+            )
+            for answer in done["answers"]
+        ]
+        return Batch(answers, done["wall_s"])
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Return the token ids of each text, with nothing added."""
+        ids: list[list[int]] = self._ask({"do": "encode", "texts": texts})["ids"]
+        return ids
 
     def reset(self) -> None:
-        """Empty vLLM's own prefix cache."""
-        self._ask({"do": "reset"})
+        """Empty vLLM's own prefix cache, after what is being stored is stored."""
+        if not self._ask({"do": "reset"})["emptied"]:
+            raise UnavailableError(f"vLLM keeps its prefix cache; its log is {self._log}")
 
     def switch(self, on: bool) -> None:
         """Take LMCache out of a vLLM that has it, or put it back. No request may be under way."""

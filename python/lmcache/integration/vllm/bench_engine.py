@@ -7,10 +7,11 @@ OPTIONS is a JSON object: `model`, `max_model_len`, and `lmcache_config` (null: 
 Commands and answers are JSON, one a line; the answers go to descriptor FD, since vLLM and
 its libraries write to the standard ones as they like:
 
-    {"do": "run", "prompt": [ids], "tokens": n}   -> a TimedAnswer
-    {"do": "reset"}                               -> {}   vLLM's own prefix cache is emptied
-    {"do": "switch", "on": bool}                  -> {}   LMCache is taken out, or put back
-    end of input                                  -> the process ends
+    {"do": "run", "prompts": [[ids]], "tokens": n}  -> {"answers": [TimedAnswer], "wall_s": s}
+    {"do": "encode", "texts": [text]}               -> {"ids": [[ids]]}
+    {"do": "reset"}                -> {"emptied": bool}   vLLM's own prefix cache
+    {"do": "switch", "on": bool}   -> {}                  LMCache is taken out, or put back
+    end of input                   -> the process ends
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import Any
 
-from lmcache.integration.vllm.timed_request import run_timed
+from lmcache.integration.vllm.timed_request import run_together
 
 
 def main() -> None:
@@ -28,24 +30,43 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     answers = os.fdopen(int(sys.argv[2]), "w", buffering=1)
     llm = _open(options)
-    from vllm import SamplingParams
-
     switch = Switch(llm)
     print(json.dumps({"ready": True}), file=answers)
     for line in sys.stdin:
         command = json.loads(line)
         answer: dict[str, Any] = {}
         if command["do"] == "reset":
-            llm.reset_prefix_cache()
+            settle(llm)
+            answer = {"emptied": bool(llm.reset_prefix_cache())}
         elif command["do"] == "switch":
             switch.turn(command["on"])
+        elif command["do"] == "encode":
+            tokenizer = llm.get_tokenizer()
+            answer["ids"] = [
+                tokenizer.encode(text, add_special_tokens=False) for text in command["texts"]
+            ]
         else:
-            # ignore_eos: as many tokens as asked for, so that times per token can be compared
-            sampling = SamplingParams(
-                temperature=0.0, max_tokens=command["tokens"], ignore_eos=True
-            )
-            answer = run_timed(llm, command["prompt"], sampling).as_dict()
+            answer = _run(llm, command["prompts"], command["tokens"])
         print(json.dumps(answer), file=answers)
+
+
+def _run(llm: Any, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
+    from vllm import SamplingParams
+
+    # ignore_eos: as many tokens as asked for, so that times per token can be compared
+    sampling = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
+    began = time.perf_counter()
+    answers = run_together(llm, prompts, sampling)
+    settle(llm)
+    wall_s = time.perf_counter() - began
+    return {"answers": [answer.as_dict() for answer in answers], "wall_s": wall_s}
+
+
+def settle(llm: Any) -> None:
+    """Let an engine of this process run empty steps until what it answered is stored."""
+    core = llm.llm_engine.engine_core.engine_core
+    while core.scheduler.has_finished_requests():
+        core.step_fn()
 
 
 class Switch:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request on a real vLLM engine, step by step, with the time of each token."""
+"""Requests on a real vLLM engine, step by step, with the time of each token."""
 
 from __future__ import annotations
 
@@ -34,21 +34,36 @@ class TimedAnswer:
 
 def run_timed(llm: Any, prompt_token_ids: list[int], sampling: Any) -> TimedAnswer:
     """Run one request to its end on an otherwise idle `vllm.LLM`. Blocks."""
+    [answer] = run_together(llm, [prompt_token_ids], sampling)
+    return answer
+
+
+def run_together(llm: Any, prompts: list[list[int]], sampling: Any) -> list[TimedAnswer]:
+    """Submit requests at once to an otherwise idle `vllm.LLM` and run all of them to their end.
+    Times count from before the first was added. Blocks.
+    """
     engine = llm.llm_engine
-    times: list[float] = []
-    output: Any = None
+    times: dict[str, list[float]] = {}
+    outputs: dict[str, Any] = {}
     began = time.perf_counter()
-    request_id = f"timed-{time.monotonic_ns()}"
-    engine.add_request(request_id, {"prompt_token_ids": prompt_token_ids}, sampling)
+    for number, prompt_token_ids in enumerate(prompts):
+        request_id = f"timed-{time.monotonic_ns()}-{number}"
+        times[request_id] = []
+        engine.add_request(request_id, {"prompt_token_ids": prompt_token_ids}, sampling)
     while engine.has_unfinished_requests():
-        for current in engine.step():
-            if current.request_id != request_id or not current.outputs:
+        for output in engine.step():
+            mine = times.get(output.request_id)
+            if mine is None or not output.outputs:
                 continue
-            output = current
-            new = len(current.outputs[0].token_ids) - len(times)
-            times += [time.perf_counter() - began] * new
-    if output is None:
+            outputs[output.request_id] = output
+            new = len(output.outputs[0].token_ids) - len(mine)
+            mine += [time.perf_counter() - began] * new
+    if outputs.keys() != times.keys():
         raise RuntimeError("vLLM ended a request without an answer")
+    return [_answer(outputs[request_id], mine) for request_id, mine in times.items()]
+
+
+def _answer(output: Any, times: list[float]) -> TimedAnswer:
     return TimedAnswer(
         token_times_s=times,
         token_ids=list(output.outputs[0].token_ids),
