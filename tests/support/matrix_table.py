@@ -115,7 +115,7 @@ SCHEDULES = {
     "prompt embeddings": "embeddings",
     "n-gram speculation": "n-gram",
 }
-STEADY_OR_NOT = {"extended", "prompt embeddings"}
+STEADY_OR_NOT = {"one by one", "prompt embeddings"}
 QUICK_MODELS = {"grouped heads", "latent attention", "a window in every second layer"}
 QUICK_SCHEDULES = {
     "one by one",
@@ -140,8 +140,9 @@ def rows() -> Iterator[Row]:
             if model.steady or schedule in STEADY_OR_NOT:
                 quick = name in QUICK_MODELS and schedule in QUICK_SCHEDULES
                 yield row(name, schedule, quick=quick)
-        yield row(name, "extended", tier="disk")
-        yield row(name, "extended", tier="remote")
+        lower = "extended" if model.steady else "one by one"
+        yield row(name, lower, tier="disk")
+        yield row(name, lower, tier="remote")
     yield row("grouped heads", "chunked prefill", tier="disk")
     yield row("grouped heads", "preemption", tier="remote")
     for door in (SHIPPED, MODULE_PATH, SWITCH, ENVIRONMENT):

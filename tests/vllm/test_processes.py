@@ -37,11 +37,11 @@ def reference(open_llm):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_processes_of_their_own(tiny_model, reference, segment, tmp_path, ranks):
+@pytest.mark.parametrize(("parallel", "ranks"), [("tensor", 1), ("tensor", 2)])
+def test_processes_of_their_own(tiny_model, reference, segment, tmp_path, parallel, ranks):
     settings = {
         "model": str(tiny_model),
-        "tensor_parallel_size": ranks,
+        f"{parallel}_parallel_size": ranks,
         "enable_lmcache": True,
         "lmcache_config": {"segment": segment, "max_local_cpu_size": 0.3},
     }
@@ -96,17 +96,20 @@ class Server:
             return False
         return True
 
-    def _call(self, path: str, body: dict | None = None) -> str:
+    def _call(
+        self, path: str, body: dict | None = None, headers: dict[str, str] | None = None
+    ) -> str:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._port}{path}",
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", **(headers or {})},
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read().decode()
 
-    def complete(self, prompt: list[int]) -> tuple[list[int], int]:
+    def complete(self, prompt: list[int], replica: int | None = None) -> tuple[list[int], int]:
         """Return the tokens generated and the prompt tokens that were not computed."""
+        headers = {} if replica is None else {"X-data-parallel-rank": str(replica)}
         assert "error" not in self._call("/reset_prefix_cache", {})
         body = {
             "prompt": prompt,
@@ -115,7 +118,7 @@ class Server:
             "ignore_eos": True,
             "return_token_ids": True,
         }
-        answer = json.loads(self._call("/v1/completions", body))
+        answer = json.loads(self._call("/v1/completions", body, headers))
         details = answer["usage"]["prompt_tokens_details"] or {}
         return answer["choices"][0]["token_ids"], details.get("cached_tokens") or 0
 
@@ -135,18 +138,43 @@ class Server:
             self._process.wait()
 
 
+FLAGS = [
+    "--enforce-eager",
+    "--dtype",
+    "float32",
+    "--max-model-len",
+    "4096",
+    "--enable-prompt-tokens-details",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_replica_is_warm_from_what_another_one_computed(tiny_model, reference, segment, tmp_path):
+    flags = [*FLAGS, "--data-parallel-size", "2", "--enable-lmcache", "--lmcache-config"]
+    config = {"segment": f"{segment}-replicas", "max_local_cpu_size": 0.3}
+    server = Server(
+        tiny_model,
+        tmp_path / "server.log",
+        {**IN_PROCESSES, "VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"},
+        *flags,
+        json.dumps(config),
+    )
+    try:
+        expected = list(reference[len(PROMPT)].tokens)
+        assert server.complete(PROMPT, replica=0) == (expected, 0)
+        assert server.complete(PROMPT, replica=1) == (expected, len(PROMPT) - 1)
+    finally:
+        server.stop()
+        remove_segment(f"{segment}-replicas")
+    assert lmcache_lines(server.log()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("way", ["environment", "flags"])
 def test_vllm_serve(tiny_model, reference, segment, tmp_path, way):
-    flags = [
-        "--enforce-eager",
-        "--dtype",
-        "float32",
-        "--max-model-len",
-        "4096",
-        "--enable-prompt-tokens-details",
-    ]
+    flags = list(FLAGS)
     environment = {
         **IN_PROCESSES,
         "VLLM_SERVER_DEV_MODE": "1",

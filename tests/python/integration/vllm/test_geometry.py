@@ -101,6 +101,12 @@ def test_latent_kv_has_one_vector_per_token(config):
         ((4, 1), 4, 3, 1, 0, False),
         ((2, 2), 1, 2, 4, 2, True),
         ((2, 2), 2, 3, 2, 1, False),
+        ((8, 1), 1, 7, 8, 7, True),
+        ((8, 1), 2, 7, 4, 3, False),
+        ((8, 1), 8, 0, 1, 0, True),  # one latent, which every rank holds
+        ((1, 4), 1, 3, 4, 3, True),
+        ((8, 4), 1, 31, 32, 31, True),
+        ((8, 4), 4, 20, 8, 5, True),  # the sixth of eight: the second of the third stage
     ],
 )
 def test_ranks_and_lanes(folder, parallel, replicas, rank, lanes, lane, owns):
