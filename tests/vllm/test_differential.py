@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random streams of requests get, token by token, the answers of vLLM without a cache.
 
-SEED and MINUTES in the environment say which and for how long, SETUP which engine alone. Bugs that are planted on purpose show that it finds some.
+SEED and MINUTES in the environment say which and for how long, SETUP which engine alone. Bugs
+that are planted on purpose show that it finds some.
 """
 
 from __future__ import annotations
