@@ -49,7 +49,9 @@ MODELS: dict[str, Model] = {
     "heads of two sizes": Model("gemma4", exact=False),
     "layers that share KV": Model("gemma3n", exact=False),
     "attention within chunks": Model("llama4", exact=False),
-    "short convolutions": Model("lfm2", exact=False, steady=False),
+    "short convolutions": Model(
+        "lfm2", exact=False, steady=False, refused="states of short convolutions are not supported"
+    ),
     "mamba and attention": Model(
         "granite-hybrid",
         step_tokens=MAMBA2_STEP,

@@ -17,6 +17,7 @@ from engine_config import (
     make_vllm_config,
     write_small_model,
 )
+from vllm.v1.attention.backends.registry import MambaAttentionBackendEnum
 from vllm.v1.kv_cache_interface import (
     CrossAttentionSpec,
     KVCacheGroupSpec,
@@ -74,6 +75,18 @@ def window(tokens=64):
                 )
             ],
             "speculative",
+        ),
+        (
+            [
+                MambaSpec(
+                    block_size=32,
+                    shapes=((4, 4),),
+                    dtypes=(torch.float32,),
+                    mamba_cache_mode="align",
+                    mamba_type=MambaAttentionBackendEnum.SHORT_CONV,
+                )
+            ],
+            "short convolutions",
         ),
         (
             [CrossAttentionSpec(**ATTENTION)],
