@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import platform
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -44,6 +45,11 @@ def transfer_results(sent: set[str], received: set[str], failed: set[str]) -> An
     return _base.KVConnectorTransferResults(
         finished_sending=sent, finished_recving=received, failed_recving=failed
     )
+
+
+def failed_loads(connector_output: Any) -> Any:
+    """Return the requests whose loads failed, as ranks tell the scheduler; none in 0.28."""
+    return getattr(connector_output, "failed_recving", None) or ()
 
 
 def passes_plans(wrapper: Any) -> bool:
@@ -86,6 +92,13 @@ def layout_name(kv_cache_config: Any) -> str:
         ask = getattr(backends, "get_kv_cache_layout", None)
         layout = ask() if ask is not None else None
     return str(layout)
+
+
+def hash_block_tokens(kv_cache_config: Any, block_tokens: int) -> int:
+    """Return how many tokens each of a request's block hashes adds: a block's, where vLLM is
+    silent.
+    """
+    return int(getattr(kv_cache_config, "hash_block_size", None) or block_tokens)
 
 
 def tensor_parallel_replicas(kv_cache_config: Any) -> int:
@@ -134,6 +147,40 @@ def boundary_states(blocks: Any, request_id: str) -> dict[tuple[int, int], int]:
     """
     offered = getattr(blocks, "boundary_state_offloads", None) or {}
     return {(group, tokens): block for group, block, tokens in offered.get(request_id, ())}
+
+
+def session_id(request: Any) -> Any:
+    """Return the session that a request belongs to; only newer versions know sessions."""
+    return getattr(request, "session_id", None)
+
+
+# KV events.
+
+
+def event_fields_of_group(spec: Any) -> dict[str, Any]:
+    """Return what vLLM's own events say of a group of layers beside its number."""
+    interface = _module("vllm.v1.kv_cache_interface")
+    kind = getattr(interface, "get_kv_cache_spec_kind", None)
+    window = getattr(interface, "get_kv_cache_spec_sliding_window", None)
+    return {
+        "kv_cache_spec_kind": None if kind is None else kind(spec).value,
+        "kv_cache_spec_sliding_window": None if window is None else window(spec),
+    }
+
+
+def event_extra_keys(request: Any, begins: Iterable[int], block_tokens: int) -> Any:
+    """Return what vLLM hashed into each block beside its tokens; None if it does not publish it."""
+    utils = _module("vllm.v1.core.kv_cache_utils")
+    publish = getattr(utils, "to_event_extra_keys", None)
+    if publish is None:
+        return None
+    keys, item = [], 0
+    for begin in begins:
+        of_block, item = utils.generate_block_hash_extra_keys(
+            request, begin, begin + block_tokens, item
+        )
+        keys.append(of_block)
+    return publish(keys)
 
 
 class BlockTables:

@@ -159,7 +159,7 @@ class LMCacheConnector(KVConnectorBase_V1, compat.SupportsHMA):
         report = connector_output.kv_connector_worker_meta
         if report is not None:
             self._scheduler.take_report(report)
-        failed = getattr(connector_output, "failed_recving", None)
+        failed = compat.failed_loads(connector_output)
         if failed:
             self._scheduler.take_failed(failed)
 

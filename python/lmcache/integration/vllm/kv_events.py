@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from vllm.distributed.kv_events import BlockRemoved, BlockStored
 from vllm.v1.core import kv_cache_utils
 
+from lmcache.integration.vllm import compat
 from lmcache.integration.vllm.store_ledger import ABANDONED_AFTER_S
 
 if TYPE_CHECKING:
@@ -168,8 +169,8 @@ class ChunkEvents:
             "block_size": self._block_tokens,
             "lora_id": None if lora is None else lora.adapter_id,
             "lora_name": None if lora is None else lora.name,
-            "extra_keys": _extra_keys(request, blocks, self._block_tokens),
-            "session_id": getattr(request, "session_id", None),
+            "extra_keys": compat.event_extra_keys(request, blocks, self._block_tokens),
+            "session_id": compat.session_id(request),
             **self._fields,
         }
 
@@ -271,33 +272,10 @@ def _open_events(attachment: Attachment, kv_cache_config: Any) -> ChunkEvents:
         attachment.engine,
         chunk_tokens=geometry.chunk_tokens,
         block_tokens=block_tokens,
-        hash_tokens=int(getattr(kv_cache_config, "hash_block_size", None) or block_tokens),
+        hash_tokens=compat.hash_block_tokens(kv_cache_config, block_tokens),
         lanes=range(index * geometry.ranks, (index + 1) * geometry.ranks),
         group=index,
-        group_fields=_group_fields(kv_cache_config.kv_cache_groups[index].kv_cache_spec),
+        group_fields=compat.event_fields_of_group(
+            kv_cache_config.kv_cache_groups[index].kv_cache_spec
+        ),
     )
-
-
-def _group_fields(spec: Any) -> dict[str, Any]:
-    from vllm.v1 import kv_cache_interface
-
-    kind = getattr(kv_cache_interface, "get_kv_cache_spec_kind", None)
-    window = getattr(kv_cache_interface, "get_kv_cache_spec_sliding_window", None)
-    return {
-        "kv_cache_spec_kind": None if kind is None else kind(spec).value,
-        "kv_cache_spec_sliding_window": None if window is None else window(spec),
-    }
-
-
-def _extra_keys(request: Any, begins: Iterable[int], block_tokens: int) -> Any:
-    """Return what vLLM hashed into each block beside its tokens; None if it does not publish it."""
-    publish = getattr(kv_cache_utils, "to_event_extra_keys", None)
-    if publish is None:
-        return None
-    keys, item = [], 0
-    for begin in begins:
-        of_block, item = kv_cache_utils.generate_block_hash_extra_keys(
-            request, begin, begin + block_tokens, item
-        )
-        keys.append(of_block)
-    return publish(keys)

@@ -23,7 +23,6 @@ class StoreJobs:
         self._jobs: dict[str, list[tuple[int, list[int]]]] = {}  # request -> (job, slots)
         # Jobs that read blocks which vLLM takes away while their request runs.
         self._windowed: list[int] = []
-        self._stored_chunks = 0
         self._dropped_refs: list[int] = []
 
     def start(self, views: Sequence[int], store: StorePlan, *, spoilt: bool) -> None:
@@ -84,11 +83,6 @@ class StoreJobs:
         """End all copies."""
         self.settle(list(self._jobs), deadline_s)
 
-    def take_stored_chunks(self) -> int:
-        """Return how many chunks were stored since the last call."""
-        stored, self._stored_chunks = self._stored_chunks, 0
-        return stored
-
     def take_dropped_refs(self) -> list[int]:
         """Return the slots that turned out since the last call not to be filled."""
         dropped, self._dropped_refs = self._dropped_refs, []
@@ -99,6 +93,5 @@ class StoreJobs:
         if not self._engine.poll(job):
             return False
         failed = self._engine.finish(job)
-        self._stored_chunks += len(refs) - len(failed)
         self._dropped_refs += [refs[index] for index in failed]
         return True
