@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import set_num_threads  # a worker that starts replaces torch's name by one of no effect
+
 DEFAULTS = {
     "dtype": "float32",  # bfloat16 is slow without the CPU's support
     "enforce_eager": True,
@@ -42,10 +44,14 @@ class Answer:
 class ServedLLM:
     """One engine. Close it before the next one is started."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, threads: int = 1, **settings: Any) -> None:
+        """`threads`: of torch. Tiny models take several times as long with two, which meet at the
+        end of each operation and wait for each other.
+        """
         from vllm import LLM
 
         self.llm: Any = LLM(**{**DEFAULTS, **settings})
+        set_num_threads(threads)
 
     def ask(
         self,

@@ -18,7 +18,6 @@ from matrix_engines import model_folder
 from matrix_table import N_GRAM
 from request_streams import DIGITS, DRAWN, EMPTY, FORGET, GREEDY, PREEMPT, SEVERAL
 from served_llm import ServedLLM
-from torch import set_num_threads  # a worker that starts replaces torch's name by one of no effect
 
 CONTEXT = 384
 UNDRAWN = (GREEDY, SEVERAL, DIGITS)  # vLLM on CPU cannot draw with a seed from prompts cut in parts
@@ -103,25 +102,25 @@ def reference_settings(model: str) -> dict[str, Any]:
 
 
 def start(open_llm: Callable[..., ServedLLM], settings: dict[str, Any]) -> ServedLLM:
-    """Start vLLM in one thread: with tiny models that takes a tenth of the time of two."""
+    """Start vLLM."""
     # vLLM looks into every module when a worker starts, and trips over this one, which its n-gram
     # proposer brings in.
     sys.modules.pop("llvmlite.binding.ffi", None)
     llm = open_llm(**settings)
     sys.modules.pop("llvmlite.binding.ffi", None)
-    set_num_threads(1)
     return llm
 
 
 def make_awkward(llm: ServedLLM, setup: Setup, source: random.Random) -> None:
     """Put decorators around the worker's engine: loads that fail, copies that begin late."""
     if setup.failing:
-        lose_some(_decorated(llm), setup.failing, source)
+        lose_some(decorate(llm), setup.failing, source)
     if setup.late:
-        LateCopies(_decorated(llm))
+        LateCopies(decorate(llm))
 
 
-def _decorated(llm: ServedLLM) -> FaultyEngine:
+def decorate(llm: ServedLLM) -> FaultyEngine:
+    """Put a decorator around the worker's engine, over those that are there."""
     worker = llm.worker
     engine = FaultyEngine(worker._attachment.engine)
     object.__setattr__(worker._attachment, "engine", engine)

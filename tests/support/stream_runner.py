@@ -17,7 +17,9 @@ from served_llm import Answer, ServedLLM
 TOLERANCE = 1e-4
 # The two best tokens may change places if they are this close.
 CLOSE = 1e-4
-SILENCE_S = 60.0  # no step takes so long
+# A stream that gets no token for so many steps, and for so long, has come to a halt.
+SILENT_STEPS = 20_000
+SILENCE_S = 60.0
 References = Mapping[Question, Sequence[Answer]]
 
 
@@ -79,7 +81,8 @@ class StreamRunner:
         given: dict[str, Given] = {}
         waiting = list(stream.asks[::-1])
         aborts: list[tuple[int, str]] = []
-        self._step, heard = 0, time.monotonic()
+        self._step = 0
+        heard = (self._step, time.monotonic())
         while waiting or self._engine.has_unfinished_requests():
             if not self._engine.has_unfinished_requests():
                 self._step = max(self._step, waiting[-1].step)
@@ -98,9 +101,9 @@ class StreamRunner:
             self._step += 1
             for output in outputs:
                 _note(given[output.request_id], output)
-                heard = time.monotonic()
-            if time.monotonic() - heard > SILENCE_S:
-                raise TimeoutError(f"no token for {SILENCE_S:.0f} s")
+                heard = (self._step, time.monotonic())
+            if self._step - heard[0] > SILENT_STEPS and time.monotonic() - heard[1] > SILENCE_S:
+                raise TimeoutError(f"no token for {self._step - heard[0]} steps")
         self.counts.requests += len(stream.asks)
         self.counts.steps += self._step
         return given

@@ -54,7 +54,7 @@ class RequestState:
         # the request.
         self.load_from = 0
         self.load_tokens = 0
-        # Where they go, while the request waits in vLLM's queue for them; else None.
+        # Where they go, while the request waits in vLLM's queue and holds these blocks; else None.
         self.ahead_blocks: tuple[list[int], ...] | None = None
         self.failed_ahead = False  # so that it is not tried again and again
         self.asked_tokens = 0  # by the last lookup; 0: there was none

@@ -81,11 +81,24 @@ class SchedulerHalf:
         """Return how many tokens after the first `computed_tokens` can be loaded for a waiting
         request; None: ask again, they are on their way from disk.
         """
+        state = self._states.get(str(request.request_id))
+        if state is not None and state.failed_ahead:
+            return self._after_failed_load(state)
         try:
             return 0 if self._off else self._matched_tokens(request, computed_tokens)
         except Exception as error:
             self.give_up("looking a prompt up", error)
             return 0
+
+    def _after_failed_load(self, state: RequestState) -> int | None:
+        """Let a request whose load failed compute all of its prompt, after those that hold blocks.
+
+        vLLM has taken its blocks back, and serves those that wait for loads in turn: if it stood
+        before them without room for its prompt, they would never get to free theirs.
+        """
+        state.ahead_blocks = None
+        holding = any(other.ahead_blocks is not None for other in self._states.values())
+        return None if holding else 0
 
     def _matched_tokens(self, request: Any, computed_tokens: int) -> int | None:
         state = self._state(request)
@@ -94,8 +107,6 @@ class SchedulerHalf:
         state.hash_new_tokens()
         limit = int(request.num_tokens) - 1
         state.asked_tokens = max(0, limit - computed_tokens)
-        if state.failed_ahead:
-            return 0
         paused = self._loads.paused(self._step)
         if not compat.reads_prefix_cache(request) or paused or limit < 1:
             state.release_hit()
@@ -316,7 +327,6 @@ class SchedulerHalf:
                 self._traces.load_failed(state)
                 self._loads.ended(self._step, failed=True)
                 state.failed_ahead = True
-                state.ahead_blocks = None
                 state.next_chunk = 0
                 state.release_hit()
 
