@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 OPTIONS = ["--rounds", "2", "--prompt-tokens", "300", "--decode-tokens", "5", "--json"]
 
@@ -39,7 +40,9 @@ def test_bench_vllm(tiny_model: Path) -> None:
 
 @pytest.mark.multiprocess
 def test_conversations(tiny_model: Path, tmp_path: Path) -> None:
-    texts = ["How are you?", "Fine. " * 300, *["And now?", "Better. " * 5] * 4]
+    # How many tokens a word has depends on the standard library that the tokenizer was trained on.
+    each = len(AutoTokenizer.from_pretrained(tiny_model)("Fine. " * 100)["input_ids"]) / 100
+    texts = ["How are you?", "Fine. " * round(700 / each), *["And now?", "Better. " * 5] * 4]
     messages = [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)]
     file = tmp_path / "talks.json"
     file.write_text(json.dumps([{"conversations": messages}]))

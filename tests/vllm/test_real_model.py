@@ -5,8 +5,11 @@ document.
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+CPUS = len(os.sched_getaffinity(0))
 DOCUMENT = (
     "The lighthouse of Tenby was built in 1848 by the engineer Ada Morrow. It is 31 metres high, "
     "painted white and red, and its lamp is seen from 24 miles away. The keeper keeps bees. "
@@ -25,7 +28,7 @@ def prompts(real_model) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def reference(open_llm, real_model, prompts):
-    llm = open_llm(model=str(real_model))
+    llm = open_llm(model=str(real_model), threads=CPUS)
     return [llm.ask_one(prompt, 12) for prompt in prompts]
 
 
@@ -34,6 +37,7 @@ def reference(open_llm, real_model, prompts):
 def test_questions_about_one_document(open_llm, real_model, prompts, reference, segment):
     settings = {
         "model": str(real_model),
+        "threads": CPUS,
         "enable_lmcache": True,
         "lmcache_config": {"segment": segment, "max_local_cpu_size": 0.5},
     }
