@@ -11,6 +11,7 @@ import pytest
 from lmcache.integration.vllm import scheduler as scheduler_module
 from lmcache.integration.vllm.async_loads import AsyncLoads
 from lmcache.integration.vllm.namespaces import Namespaces
+from lmcache.integration.vllm.request_state import RequestState
 from lmcache.integration.vllm.scheduler import SchedulerHalf
 from lmcache.integration.vllm.store_jobs import StoreJobs
 from lmcache.integration.vllm.store_planner import StorePlanner
@@ -89,13 +90,14 @@ def spoilt_is_stored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(StoreJobs, "start", start)
 
 
-def drafts_are_stored(patch: pytest.MonkeyPatch) -> None:
-    """Tokens that were only guessed are stored as if they were part of the answer."""
-    patch.setattr(
-        StorePlanner,
-        "storable",
-        lambda self, state, end, *, fenced: end - end % self._geometry.chunk_tokens,
-    )
+def answer_stored_too_far(patch: pytest.MonkeyPatch) -> None:
+    """An answer is stored to its last token, whose KV nothing has computed."""
+    real = RequestState.confirmed_tokens
+
+    def confirmed(self: Any) -> int:
+        return int(self.request.num_tokens) if self.request.is_finished() else real(self)
+
+    patch.setattr(RequestState, "confirmed_tokens", confirmed)
 
 
 BUGS: dict[str, tuple[str, Plant]] = {
@@ -105,7 +107,7 @@ BUGS: dict[str, tuple[str, Plant]] = {
     "a stale slot mapping of a store": ("drawn answers, late copies", stale_store_mapping),
     "a preempted block taken early": ("drawn answers, late copies", preempted_not_settled),
     "spoilt KV stored": ("loads that fail", spoilt_is_stored),
-    "drafts stored": ("n-grams, answers kept", drafts_are_stored),
+    "an answer stored too far": ("n-grams, answers kept", answer_stored_too_far),
     "a block of a window taken early": ("windows, late copies", windows_not_settled),
     "a load ended early": ("windows, late copies", load_ended_early),
 }

@@ -22,9 +22,14 @@ from served_llm import ServedLLM
 CONTEXT = 384
 UNDRAWN = (GREEDY, SEVERAL, DIGITS)  # vLLM on CPU cannot draw with a seed from prompts cut in parts
 ADAPTERS = ("", "", "one", "two")
-# One slot more than there are adapters: vLLM on CPU computes a request without one, in a batch where
-# another has one, with what is in the last slot (an index of -1, `torch_ops/lora_ops.py`).
+# One slot more than there are adapters: vLLM on CPU computes a request without one, beside others
+# that have one, with what is in the last slot (an index of -1, `torch_ops/lora_ops.py`).
 LORA = {"enable_lora": True, "max_lora_rank": 8, "max_loras": 3}
+LITTLE = {"max_local_cpu_size": 0.006}  # GB, so that most comes from the disk
+KEEPING = (
+    FORGET,
+    PREEMPT,
+)  # an engine that forgets what it stored never finds it again, on disk too
 WHOLE_PROMPTS = {"enable_chunked_prefill": False, "max_num_batched_tokens": CONTEXT}
 
 
@@ -75,12 +80,12 @@ SETUPS = {
     "n-grams, answers kept": Setup(
         "llama", {"speculative_config": N_GRAM}, {"conversation_mode": True}, (GREEDY,), late=True
     ),
-    "disk, adapters": Setup("llama", adapters=True, disk=True),
+    "disk, adapters": Setup("llama", cache=LITTLE, adapters=True, disk=True, events=KEEPING),
     "loads that fail": Setup(
-        "llama", {"enable_prefix_caching": False}, {"use_layerwise": True}, failing=0.15, late=True
+        "llama", {"enable_prefix_caching": False}, {"use_layerwise": True}, failing=0.3, late=True
     ),
     "windows, late copies": Setup("gemma3", late=True),
-    "windows, disk": Setup("gemma3", disk=True),
+    "windows, disk": Setup("gemma3", cache=LITTLE, disk=True, events=KEEPING),
     "windows, loads that fail": Setup(
         "gemma3", WHOLE_PROMPTS, kinds=(DRAWN, SEVERAL), failing=0.15
     ),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that wait in vLLM's queue for their loads, and hold blocks there, when blocks are scarce.
+"""Requests that wait in vLLM's queue for their loads and hold blocks there, when these are scarce.
 
 A model with windows: with several KV groups loads go ahead.
 """
