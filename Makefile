@@ -6,10 +6,10 @@ PYTHON := $(VENV)/bin/python
 CPP_FOLDERS := $(wildcard include cpp cuda bindings tests/cpp tests/fuzz examples)
 PYTHON_FOLDERS := $(wildcard python tests scripts examples)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint test-cpp test-py test-asan test-tsan test-fuzz test-embed test-vllm format clean
+.PHONY: help setup demo test lint test-cpp test-py test-asan test-tsan test-fuzz test-embed test-vllm test-differential format clean
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 24
 
 setup:  ## install what is missing, build, install into .venv
 	@bash scripts/setup.sh
@@ -44,6 +44,9 @@ test-embed:  ## the wheel, and a C++ program built against it
 
 test-vllm:  ## end-to-end tests with vLLM, also those that make test leaves out
 	@bash tests/run.sh install vllm matrix
+
+test-differential:  ## random requests against vLLM alone, token by token: MINUTES=30 SEED=... SETUP="..."
+	@bash tests/run.sh install differential
 
 format:  ## format C++ and Python in place
 	@$(VENV)/bin/ruff check --quiet --fix $(PYTHON_FOLDERS) || true

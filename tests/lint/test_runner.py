@@ -76,9 +76,10 @@ def test_program_that_does_not_exist_is_a_failure():
 
 def test_endless_command_is_killed(logs):
     endless = Command(
-        [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
+        [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"],
+        limit_seconds=2,
     )
-    assert execute(endless, logs / "x.log", limit_seconds=2)[0] == 124
+    assert execute(endless, logs / "x.log")[0] == 124
 
 
 def test_killed_runner_leaves_nothing_behind(repository, logs):

@@ -24,11 +24,10 @@ class Command:
 
     words: list[str]
     environment: dict[str, str] = field(default_factory=dict)
+    limit_seconds: float = LIMIT_SECONDS
 
 
-def execute(
-    command: Command, log: Path, limit_seconds: float = LIMIT_SECONDS
-) -> tuple[int, list[str]]:
+def execute(command: Command, log: Path) -> tuple[int, list[str]]:
     """Run a command and return its status and its lines (no colours, none empty).
 
     A thread reads the output, so that a grandchild that outlives the command and holds the pipe
@@ -60,9 +59,9 @@ def execute(
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        status = process.wait(limit_seconds)
+        status = process.wait(command.limit_seconds)
     except subprocess.TimeoutExpired:
-        print(f"no end after {limit_seconds} s: killed", flush=True)
+        print(f"no end after {command.limit_seconds:g} s: killed", flush=True)
         status = 124
     finally:
         if process.poll() is None:

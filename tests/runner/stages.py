@@ -15,6 +15,7 @@ from execute import ROOT, Command
 PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
 CORES = str(len(os.sched_getaffinity(0)))
+LONGEST_SECONDS = 3600.0  # of what is measured by the work done, on a slow machine
 PARSER_PROGRAM = "net_resp_values"  # of tests/python/net
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
@@ -119,10 +120,26 @@ def example(name: str, python: Path, package: str) -> list[Command]:
 
 
 def vllm() -> list[Command]:
-    """Make the models, then run the end-to-end tests but for the long table."""
+    """Make the models, then run the end-to-end tests but for the long table; last a short round of
+    random streams, and what must be found by them.
+    """
     tiny = Command([PYTHON, "scripts/make_tiny_model.py", "build/models", "--each"])
     real = Command([PYTHON, "scripts/get_model.py"])
-    return [tiny, real, pytest("tests/vllm", "-m", "not matrix")]
+    streams = "tests/vllm/test_differential.py"
+    return [
+        tiny,
+        real,
+        pytest("tests/vllm", "-m", "not matrix", f"--ignore={streams}"),
+        Command([PYTHON, "-m", "pytest", "-q", streams], {"MINUTES": "0"}, LONGEST_SECONDS),
+    ]
+
+
+def differential() -> list[Command]:
+    """Random streams of requests against vLLM alone, for as long as MINUTES says."""
+    minutes = os.environ.get("MINUTES") or "30"
+    words = [PYTHON, "-m", "pytest", "-q", "-s", "tests/vllm/test_differential.py"]
+    words += ["-k", "without_a_cache"]
+    return [Command(words, {"MINUTES": minutes}, float(minutes) * 60 + LONGEST_SECONDS)]
 
 
 STAGES = [
@@ -145,6 +162,13 @@ STAGES = [
         "matrix",
         "every kind of model on every schedule with vLLM",
         lambda: [pytest("tests/vllm", "-m", "matrix")],
+        ("tests/vllm",),
+        only_named=True,
+    ),
+    Stage(
+        "differential",
+        "random streams of requests, token by token against vLLM without a cache",
+        differential,
         ("tests/vllm",),
         only_named=True,
     ),

@@ -111,17 +111,23 @@ class Differential:
 
 
 def run_rounds(differential: Differential, seed: str, minutes: float, only: str = "") -> list[str]:
-    """Run rounds until the time is up; return what the first one that finds something finds."""
+    """Run rounds of all setups, or of one, until the time is up, the first one to its end in any
+    case; return what the first setup that finds something finds.
+
+    No time at all: one round, with one stream an engine.
+    """
     deadline = time.monotonic() + minutes * 60
+    streams = STREAMS if minutes else 1
     number = 0
     while True:
-        round_seed = seed if only else f"{seed}.{number}"
-        names = [only] if only else sorted(SETUPS, key=lambda name: SETUPS[name].model)
-        for name in names:
-            found = differential.findings(name, round_seed)
+        round_seed = f"{seed}.{number}" if number or not only else seed
+        for name in [only] if only else sorted(SETUPS, key=lambda name: SETUPS[name].model):
+            found = differential.findings(name, round_seed, streams=streams)
             if found:
-                again = f'SEED={round_seed} SETUP="{name}" make test-differential'
-                return [f"{name}: run again with {again}", *found[:12]]
-            if time.monotonic() > deadline:
+                same = f'SEED={round_seed} MINUTES={minutes:g} SETUP="{name}"'
+                return [f"{name}: run again with {same} make test-differential", *found[:12]]
+            if number and time.monotonic() > deadline:
                 return []
         number += 1
+        if time.monotonic() > deadline:
+            return []

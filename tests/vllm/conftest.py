@@ -31,7 +31,6 @@ import pytest  # noqa: E402
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
 from served_llm import ServedLLM  # noqa: E402
-from torch import get_num_threads, set_num_threads  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,7 +76,6 @@ def open_llm(tiny_model: Path) -> Iterator[Callable[..., ServedLLM]]:
     end.
     """
     running: list[ServedLLM] = []
-    threads = get_num_threads()
 
     def close() -> None:
         while running:
@@ -91,4 +89,3 @@ def open_llm(tiny_model: Path) -> Iterator[Callable[..., ServedLLM]]:
 
     yield start
     close()
-    set_num_threads(threads)
