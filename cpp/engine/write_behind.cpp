@@ -38,7 +38,6 @@ void WriteBehind::written(Offered const& chunk, TierOutcome outcome) {
       break;
     case TierOutcome::kIoError:
       count(counts_.write_errors);
-      left(chunk);
       break;
     case TierOutcome::kClosed:
       count(counts_.dropped_writes);

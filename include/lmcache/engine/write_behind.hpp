@@ -32,7 +32,7 @@ class WriteBehind {
   // What became of a chunk. Must not block.
   struct Hooks {
     std::function<void(ChunkRef ref)> on_there{};  // the tier has it by now
-    // It has not, for a reason that may pass: no room under way, a failure, a tier left alone.
+    // It has not, for a reason that may pass: no room under way, a tier left alone.
     std::function<void(ChunkRef ref)> on_left{};
   };
   enum class Attempt : std::uint8_t { kFirst, kLast };  // on_left does not hear of the last
