@@ -32,7 +32,7 @@ DiskSide::DiskSide(DramTier& dram, Clock const& clock, std::uint64_t budget_byte
                     {.key = header.key, .slot = slot.record, .slot_bytes = slot.slot_bytes},
                     std::move(done));
               },
-              [&dram](ChunkRef ref) { dram.note_on_disk(ref); }} {}
+              {.on_there = [&dram](ChunkRef ref) { dram.note_on_disk(ref); }}} {}
 
 Result<std::unique_ptr<DiskSide>> DiskSide::open(EngineOptions const& options, DramTier& dram,
                                                  Clock const& clock, LogHook const& log) {

@@ -31,6 +31,7 @@ Result<Link> link_of(EngineOptions const& options) {
 
 RemoteSide::RemoteSide(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes)
     : dram_{dram},
+      budget_bytes_{budget_bytes},
       writes_{dram,
               clock,
               budget_bytes,
@@ -44,7 +45,8 @@ RemoteSide::RemoteSide(DramTier& dram, Clock const& clock, std::uint64_t budget_
                 auto const size_bytes = record_bytes(header.payload_bytes, header.valid_tokens);
                 remote_->write({.key = header.key, .record = {slot.record, size_bytes}},
                                std::move(done));
-              }} {}
+              },
+              {.on_left = [this](ChunkRef ref) { remember(ref); }}} {}
 
 Result<std::unique_ptr<RemoteSide>> RemoteSide::open(EngineOptions const& options, DramTier& dram,
                                                      Clock const& clock, LogHook const& log) {
@@ -78,7 +80,30 @@ RemoteSide::~RemoteSide() {
   if (!calls_->wait_for_memory(kClientCloses)) dram_.segment().keep_mapped();
 }
 
+// The oldest go first from memory, too.
+void RemoteSide::remember(ChunkRef ref) {
+  constexpr std::size_t kMostUnsent = 1 << 16;
+  std::lock_guard const lock{mutex_};
+  if (unsent_.size() == kMostUnsent) unsent_.pop_front();
+  unsent_.push_back(ref);
+}
+
+// What is stored meanwhile has the other half of the budget.
+void RemoteSide::send_again() {
+  while (remote_->usable() && writes_.open_bytes() <= budget_bytes_ / 2) {
+    ChunkRef ref;
+    {
+      std::lock_guard const lock{mutex_};
+      if (unsent_.empty()) return;
+      ref = unsent_.front();
+      unsent_.pop_front();
+    }
+    writes_.offer(ref, WriteBehind::Attempt::kLast);
+  }
+}
+
 void RemoteSide::keep_house() {
+  send_again();
   auto const status = remote_->status();
   auto& gauges = dram_.state().processes.record(dram_.state().process).remote;
   gauges.state.store(status.connected ? 2 : 1);

@@ -5,46 +5,53 @@
 
 namespace lmcache {
 
-void WriteBehind::offer(ChunkRef ref) {
+void WriteBehind::offer(ChunkRef ref, Attempt attempt) {
   auto const slot = dram_.begin_read(ref);
   if (!slot) return;
   auto const header = peek_header({slot->record, sizeof(ChunkHeader)});
-  std::uint64_t const size_bytes = record_bytes(header.payload_bytes, header.valid_tokens);
-  auto const before = open_bytes_.fetch_add(size_bytes);
+  Offered const chunk{.ref = ref,
+                      .attempt = attempt,
+                      .size_bytes = record_bytes(header.payload_bytes, header.valid_tokens),
+                      .started_ns = clock_.monotonic_ns()};
+  auto const before = open_bytes_.fetch_add(chunk.size_bytes);
   // One chunk may always go, or a large one never would.
-  if (before != 0 && before + size_bytes > budget_bytes_) {
-    open_bytes_.fetch_sub(size_bytes);
+  if (before != 0 && before + chunk.size_bytes > budget_bytes_) {
+    open_bytes_.fetch_sub(chunk.size_bytes);
     count(counts_.dropped_writes);
     dram_.release({&ref, 1});
-    return;
+    return left(chunk);
   }
-  send_(header, *slot,
-        [this, ref, size_bytes, started = clock_.monotonic_ns()](TierOutcome outcome) {
-          written(ref, size_bytes, started, outcome);
-        });
+  send_(header, *slot, [this, chunk](TierOutcome outcome) { written(chunk, outcome); });
 }
 
-void WriteBehind::written(ChunkRef ref, std::uint64_t size_bytes, std::int64_t started_ns,
-                          TierOutcome outcome) {
+void WriteBehind::written(Offered const& chunk, TierOutcome outcome) {
   switch (outcome) {
     case TierOutcome::kDone:
       count(counts_.written_chunks);
-      count(counts_.written_bytes, size_bytes);
-      count(counts_.write_ns, static_cast<std::uint64_t>(clock_.monotonic_ns() - started_ns));
-      if (on_there_) on_there_(ref);
+      count(counts_.written_bytes, chunk.size_bytes);
+      count(counts_.write_ns, static_cast<std::uint64_t>(clock_.monotonic_ns() - chunk.started_ns));
+      if (hooks_.on_there) hooks_.on_there(chunk.ref);
       break;
     case TierOutcome::kDuplicate:
       if (counts_.known_chunks != nullptr) count(*counts_.known_chunks);
-      if (on_there_) on_there_(ref);
+      if (hooks_.on_there) hooks_.on_there(chunk.ref);
       break;
     case TierOutcome::kIoError:
       count(counts_.write_errors);
       break;
+    case TierOutcome::kClosed:
+      count(counts_.dropped_writes);
+      left(chunk);
+      break;
     default:
       count(counts_.dropped_writes);
   }
-  dram_.release({&ref, 1});
-  open_bytes_.fetch_sub(size_bytes);
+  dram_.release({&chunk.ref, 1});
+  open_bytes_.fetch_sub(chunk.size_bytes);
+}
+
+void WriteBehind::left(Offered const& chunk) {
+  if (hooks_.on_left && chunk.attempt == Attempt::kFirst) hooks_.on_left(chunk.ref);
 }
 
 }  // namespace lmcache

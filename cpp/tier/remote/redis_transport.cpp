@@ -85,13 +85,19 @@ class RedisTransport final : public Transport {
     LMC_TRY(check_idle());
     RespBatch batch;
     detail::ValueHead head;
-    // One at a time: the server takes the first while the next is summed.
+    // One at a time, parts too: the server takes it while the next is summed.
     for (auto const& item : items) {
-      for (auto part = part_count(item.record.size()); part-- != 0;) {
+      Checksum64 sum;
+      sum.add(detail::summed_bytes(item, 0));
+      for (std::uint32_t part = 1; part < part_count(item.record.size()); ++part) {
+        sum.add(detail::summed_bytes(item, part));
         batch.clear();
         detail::add_set(batch, serde_, item, part, head);
         LMC_TRY(connection_->send(batch, deadline));
       }
+      batch.clear();
+      detail::add_set(batch, serde_, item, 0, head, sum.value());
+      LMC_TRY(connection_->send(batch, deadline));
       if (!detail::needs_persist(item)) continue;
       batch.clear();
       for (auto part = part_count(item.record.size()); --part != 0;) {

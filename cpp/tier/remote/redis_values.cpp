@@ -35,8 +35,13 @@ void write_frame_of(ChunkHeader const& header, std::uint64_t record_bytes, Remot
               out);
 }
 
-void make_head(RemoteSerde serde, std::span<std::byte const> record, ValueHead& out) {
-  auto const header = sealed_copy(record, 0);
+void make_head(RemoteSerde serde, std::span<std::byte const> record,
+               std::optional<std::uint64_t> checksum, ValueHead& out) {
+  auto header = sealed_copy(checksum ? record.first(sizeof(ChunkHeader)) : record, 0);
+  if (checksum) {
+    header.checksum = *checksum;
+    header.header_crc = header_crc(header);
+  }
   auto const frame = frame_bytes(serde);
   write_frame_of(header, record.size(), serde, out.bytes);
   std::memcpy(out.bytes.data() + frame, &header, sizeof header);
@@ -123,18 +128,23 @@ void add_get(RespBatch& batch, ChunkKey const& key, std::uint32_t part) {
 }
 
 void add_set(RespBatch& batch, RemoteSerde serde, RemotePut const& item, std::uint32_t part,
-             ValueHead& head) {
-  auto const [first, size] = record_part(item.record.size(), part);
+             ValueHead& head, std::optional<std::uint64_t> checksum) {
   auto const ttl_seconds = part != 0 && needs_persist(item) ? kPartSeconds : item.ttl_seconds;
   batch.begin(ttl_seconds == 0 ? 3 : 5).arg("SET").arg(part_name(item.key, part));
+  auto const payload = summed_bytes(item, part);
   if (part == 0) {
-    make_head(serde, item.record, head);
-    batch.arg_pieces({std::span<std::byte const>{head.bytes}.first(head.size),
-                      item.record.subspan(sizeof(ChunkHeader), size - sizeof(ChunkHeader))});
+    make_head(serde, item.record, checksum, head);
+    batch.arg_pieces({std::span<std::byte const>{head.bytes}.first(head.size), payload});
   } else {
-    batch.arg(item.record.subspan(first, size));
+    batch.arg(payload);
   }
   if (ttl_seconds != 0) batch.arg("EX").arg(std::to_string(ttl_seconds));
+}
+
+std::span<std::byte const> summed_bytes(RemotePut const& item, std::uint32_t part) noexcept {
+  auto const [first, size] = record_part(item.record.size(), part);
+  auto const header = part == 0 ? sizeof(ChunkHeader) : 0;
+  return item.record.subspan(first + header, size - header);
 }
 
 bool needs_persist(RemotePut const& item) noexcept {

@@ -48,9 +48,12 @@ void add_get(RespBatch& batch, ChunkKey const& key, std::uint32_t part = 0);
 // One part of it, of part_count(). `head` is filled in for the first; it and the record stay as
 // they are until the batch was sent. The first goes last: whoever finds it finds the others. Those
 // expire even where the chunk does not, until add_persist(): whoever dies on the way leaves nothing
-// for ever.
+// for ever. `checksum`: checksum64() of what follows the record's header; summed here without it.
 void add_set(RespBatch& batch, RemoteSerde serde, RemotePut const& item, std::uint32_t part,
-             ValueHead& head);
+             ValueHead& head, std::optional<std::uint64_t> checksum = {});
+// What the record has in that part after its header: in the order of parts, the checksum of it.
+[[nodiscard]] std::span<std::byte const> summed_bytes(RemotePut const& item,
+                                                      std::uint32_t part) noexcept;
 
 // For how long a part stays whose first one never came.
 inline constexpr std::uint32_t kPartSeconds = 3600;

@@ -223,8 +223,10 @@ void RemoteTier::note_failure(Error const& error) {
   bool const was_used = breaker_.failed();
   Tasks waiting;
   bool first = false;
+  bool closing = false;  // what fails then is no news
   {
     std::lock_guard const lock{mutex_};
+    closing = stop_;
     first = last_error_.empty();
     last_error_ = error.message();
     ++failures_;
@@ -235,7 +237,7 @@ void RemoteTier::note_failure(Error const& error) {
     reads_waiting_.clear();
     writes_waiting_.clear();
   }
-  if (was_used || first) {
+  if ((was_used || first) && !closing) {
     lmcache::log(log_, LogLevel::kWarning,
                  "remote cache " + options_.name + ": " + error.message() +
                      "; going on without it until it answers");

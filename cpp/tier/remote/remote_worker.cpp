@@ -80,7 +80,7 @@ void RemoteTier::Worker::work(Tasks tasks) {
     if (!fresh && attempt == 0 && done.error().code() == ErrorCode::kUnavailable) continue;
     for (auto& it : tasks.asks) it.done();
     for (auto& it : tasks.reads) tier_.answer(it, TierOutcome::kIoError);
-    for (auto& it : tasks.writes) tier_.answer(it, TierOutcome::kIoError);
+    for (auto& it : tasks.writes) tier_.answer(it, TierOutcome::kClosed);
     tier_.note_failure(done.error());
     break;
   }

@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <mutex>
 
 #include <lmcache/base/clock.hpp>
 #include <lmcache/base/log.hpp>
@@ -30,7 +32,8 @@ class RemoteSide {
 
   // A chunk was stored in memory.
   void stored(ChunkRef ref) { writes_.offer(ref); }
-  // Every now and then, by the housekeeper: what `lmcache status` shows.
+  // Every now and then, by the housekeeper: tells what `lmcache status` shows, and sends what could
+  // not be sent, once more while it is still in memory.
   void keep_house();
   [[nodiscard]] bool drain(std::chrono::milliseconds timeout) { return remote_->drain(timeout); }
   [[nodiscard]] RemoteTier& tier() noexcept { return *remote_; }
@@ -38,7 +41,13 @@ class RemoteSide {
  private:
   RemoteSide(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes);
 
+  void remember(ChunkRef ref);
+  void send_again();
+
   DramTier& dram_;
+  std::uint64_t const budget_bytes_;
+  std::mutex mutex_;  // guards unsent_
+  std::deque<ChunkRef> unsent_;
   WriteBehind writes_;
   std::shared_ptr<TransportQueue> calls_;
   std::unique_ptr<RemoteTier> remote_;  // goes before what its callbacks use

@@ -29,33 +29,45 @@ class WriteBehind {
     std::atomic<std::uint64_t>& write_errors;
     std::atomic<std::uint64_t>* known_chunks = nullptr;
   };
-  using OnThere = std::function<void(ChunkRef ref)>;  // the tier has it by now
+  // What became of a chunk. Must not block.
+  struct Hooks {
+    std::function<void(ChunkRef ref)> on_there{};  // the tier has it by now
+    // It has not, for a reason that may pass: no room under way, a tier left alone.
+    std::function<void(ChunkRef ref)> on_left{};
+  };
+  enum class Attempt : std::uint8_t { kFirst, kLast };  // on_left does not hear of the last
 
   WriteBehind(DramTier& dram, Clock const& clock, std::uint64_t budget_bytes, Counts counts,
-              Send send, OnThere on_there = {}) noexcept
+              Send send, Hooks hooks) noexcept
       : dram_{dram},
         clock_{clock},
         budget_bytes_{budget_bytes},
         counts_{counts},
         send_{std::move(send)},
-        on_there_{std::move(on_there)} {}
+        hooks_{std::move(hooks)} {}
   WriteBehind(WriteBehind&&) = delete;
 
   // A chunk was published: it is written if the tier has it not. Never waits: beyond the budget of
   // bytes under way it is not written, and counted.
-  void offer(ChunkRef ref);
+  void offer(ChunkRef ref, Attempt attempt = Attempt::kFirst);
   [[nodiscard]] std::uint64_t open_bytes() const noexcept { return open_bytes_.load(); }
 
  private:
-  void written(ChunkRef ref, std::uint64_t size_bytes, std::int64_t started_ns,
-               TierOutcome outcome);
+  struct Offered {
+    ChunkRef ref;
+    Attempt attempt;
+    std::uint64_t size_bytes;
+    std::int64_t started_ns;
+  };
+  void written(Offered const& chunk, TierOutcome outcome);
+  void left(Offered const& chunk);
 
   DramTier& dram_;
   Clock const& clock_;
   std::uint64_t const budget_bytes_;
   Counts const counts_;
   Send const send_;
-  OnThere const on_there_;
+  Hooks const hooks_;
   std::atomic<std::uint64_t> open_bytes_{0};
 };
 

@@ -15,7 +15,8 @@ memory that the server must first get from its kernel, which may take it longer 
 else; redis-py writes so, too.
 
 `server_busy` is the share of the time of a `set` or `get` in which the server's one thread ran, by
-its own account: near 1 the store is what limits, not the client.
+its own account: near 1 the store is what limits, not the client. `ratio_limit` is the ratio with
+that time alone, as of a client that costs nothing: none gets further with this server.
 """
 
 from __future__ import annotations
@@ -201,13 +202,20 @@ def _figures(rounds: list[dict[str, float]], gigabytes: float) -> dict[str, floa
         ("get_over_redispy", "get", "redispy_get"),
     ):
         there = all(other in costs for costs in rounds)
-        ratios = [costs[other] / costs[own] for costs in rounds] if there else []
-        out[ratio] = round(statistics.median(ratios), 3) if ratios else None
-    for move in ("set", "get"):
-        there = all(f"{move}_server" in costs for costs in rounds)
-        shares = [costs[f"{move}_server"] / costs[move] for costs in rounds] if there else []
-        out[f"{move}_server_busy"] = round(statistics.median(shares), 3) if shares else None
+        out[ratio] = _median([costs[other] / costs[own] for costs in rounds] if there else [])
+    for move, raw in (("set", "raw_send"), ("get", "raw_recv")):
+        spent = f"{move}_server"
+        out[f"{spent}_busy"] = _median(
+            [costs[spent] / costs[move] for costs in rounds if spent in costs]
+        )
+        out[f"{move}_ratio_limit"] = _median(
+            [costs[raw] / costs[spent] for costs in rounds if raw in costs and costs.get(spent)]
+        )
     return out
+
+
+def _median(values: list[float]) -> float | None:
+    return round(statistics.median(values), 3) if values else None
 
 
 def _lookup(store: _native.RemoteStore) -> dict[str, float]:

@@ -33,6 +33,7 @@ _MISTAKES = (InvalidArgumentError, ClosedError)
 # A disk that takes longer counts as a miss; the rule that weighs loading gives up sooner.
 _FETCH_TIMEOUT_MS = 10_000
 _FLUSH_TIMEOUT_MS = 60_000
+_LEAVING_TIMEOUT_S = 12.0  # longer than a fetch
 
 
 class LMCacheEngine:
@@ -73,12 +74,12 @@ class LMCacheEngine:
         chunk_tokens = self.config.chunk_size
         hint = slot_bytes(geometry.token_bytes, chunk_tokens) if geometry is not None else 0
         self._native = open_native(self.config, role=role, chunk_bytes_hint=hint, remote=remote)
+        self._gate = Gate()
         # Also when the program just ends: the last to leave removes a segment that is not kept.
-        self._leave = weakref.finalize(self, self._native.close)
+        self._leave = weakref.finalize(self, _leave, self._gate, self._native)
         below = self._native.has_lower_tier
         self._keeps = self.config.enable_prefix_cache and (self.config.local_cpu or below)
         self._observed = EngineStats(self._native)
-        self._gate = Gate()
         self._pins = Pins()
         self._lock = threading.RLock()  # guards _pending and _told; close() may come from a signal
         self._pending: list[Copy] = []
@@ -351,3 +352,12 @@ class LMCacheEngine:
             if self._native.closed:
                 self._native.stats()  # raises, and says why
             yield
+
+
+def _leave(gate: Gate, native: _native.Engine) -> None:
+    """Close the engine, at the end of the program behind the threads that are still inside.
+
+    Before Python 3.14 a thread that comes back from native code after that aborts the program.
+    """
+    gate.close(_LEAVING_TIMEOUT_S)
+    native.close()

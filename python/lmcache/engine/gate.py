@@ -26,15 +26,16 @@ class Gate:
         """True from the moment somebody began to close it."""
         return self._closed
 
-    def close(self) -> bool:
-        """Wait until no other thread is inside; False if it was closed before."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Wait until no other thread is inside, or for that time; False if it was closed before."""
         with self._changed:
             if self._closed:
                 return False
             self._closed = True
             mine = threading.get_ident()
-            while any(thread != mine for thread in self._inside):
-                self._changed.wait()
+            self._changed.wait_for(
+                lambda: all(thread == mine for thread in self._inside), timeout_s
+            )
             return True
 
     def __enter__(self) -> None:

@@ -47,6 +47,7 @@ def test_figures(redis_server: Any) -> None:
     for move in ("set", "get"):
         # One thread; the calls that ask for its CPU time are outside of what was timed.
         assert 0 < line[f"{move}_server_busy"] < 3
+        assert line[f"{move}_ratio_limit"] > line[f"{move}_ratio"] / 4
     assert line["exists_us_per_key"] > 0
     assert {"benchmark_set_gbps", "benchmark_get_gbps"} <= set(line)
     assert told[-1].endswith("round 2 of 2")
@@ -145,3 +146,11 @@ def test_a_store_with_a_client_in_python_is_measured_alone(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
     for service in services:
         service.close()
+
+
+def test_the_limit_is_the_ratio_of_a_client_that_costs_nothing() -> None:
+    costs = dict.fromkeys(remote._MOVES, 1.0) | {"raw_send": 3.0, "set": 8.0, "set_server": 4.0}
+    found = remote._figures([costs], 1.0)
+    assert (found["set_ratio"], found["set_server_busy"]) == (0.375, 0.5)
+    assert found["set_ratio_limit"] == 0.75
+    assert found["get_ratio_limit"] is None  # no server told

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -210,3 +212,31 @@ def test_a_size_that_is_not_there(make_engine: Any) -> None:
     message = str(caught.value)
     assert message.startswith("max_local_cpu_size = 1e+06 GB (config): only ")
     assert "GB of memory are free" in message
+
+
+PROGRAM = """
+import threading
+import numpy as np
+from lmcache import LMCacheEngine
+config = {"max_local_cpu_size": 0.1, "segment": "private"}
+cache = LMCacheEngine(config, model="m")
+kv = np.ones((4, 2, 2048, 4, 64), np.float16)
+begun = threading.Barrier(5)
+threading.excepthook = lambda args: None  # ClosedError, from the end of the program on
+def work(first):
+    cache.store(range(first, first + 2048), kv)
+    begun.wait()
+    while True:
+        cache.retrieve(range(first, first + 2048), np.empty_like(kv))
+        first += 1
+        cache.store(range(first, first + 2048), kv)
+for thread in range(4):
+    threading.Thread(target=work, args=(100_000 * thread,), daemon=True).start()
+begun.wait()
+"""
+
+
+def test_a_program_ends_while_its_threads_are_inside() -> None:
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -55,3 +55,20 @@ def test_a_thread_inside_does_not_wait_for_itself() -> None:
     with gate:
         assert gate.close()
     assert gate.closed
+
+
+def test_closing_waits_for_no_longer_than_it_is_told() -> None:
+    gate, inside, leave = Gate(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with gate:
+            inside.set()
+            leave.wait(10)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    inside.wait(10)
+    assert gate.close(timeout_s=0.01)
+    assert worker.is_alive()
+    leave.set()
+    worker.join()

@@ -27,7 +27,8 @@ from lmcache.errors import OutOfMemoryError
 from lmcache.remote.opening import is_python_remote
 from lmcache.remote.service import RemoteService
 
-_COLUMNS = ("set", "loopback", "ratio", "get", "loopback", "ratio", "redis-py", "ratio", "lookup")
+_MOVE = ("loopback", "ratio", "at most")
+_COLUMNS = ("set", *_MOVE, "get", *_MOVE, "redis-py", "ratio", "lookup")
 
 
 def remote(
@@ -103,8 +104,10 @@ def _cells(line: dict[str, Any]) -> list[str]:
     return [
         *(_rate(line[name]) for name in ("set_gbps", "raw_send_gbps")),
         _verdict(line["set_ratio"], LEAST_RATIO),
+        _ratio(line["set_ratio_limit"]),
         *(_rate(line[name]) for name in ("get_gbps", "raw_recv_gbps")),
         _verdict(line["get_ratio"], LEAST_RATIO),
+        _ratio(line["get_ratio_limit"]),
         _rate(line["redispy_get_gbps"]),
         _verdict(line["get_over_redispy"], LEAST_OVER_REDIS_PY),
         f"{line['exists_us_per_key']:.2f} us",
@@ -113,6 +116,10 @@ def _cells(line: dict[str, Any]) -> list[str]:
 
 def _rate(gigabytes_per_s: float | None) -> str:
     return "-" if gigabytes_per_s is None else f"{gigabytes_per_s:.2f} GB/s"
+
+
+def _ratio(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"
 
 
 def _verdict(ratio: float | None, least: float) -> str:
