@@ -178,7 +178,7 @@ def touch(memory: mmap.mmap) -> None:
     0.3 ms and more, also when a disk has moved it meanwhile: summing 1 GiB took 80 ms longer then,
     most of it before the first chunks were on their way.
     """
-    _ = int(np.frombuffer(memory, dtype=np.uint8)[::PAGE_BYTES].max())
+    _ = memory[::PAGE_BYTES]  # a copy: a view in some traceback would keep the memory open
 
 
 def _all(cost: Cost, moved: int, chunks: int) -> Cost:
