@@ -23,6 +23,7 @@ def prompt(seed: int, size: int) -> list[int]:
 
 LONG = prompt(1, 1500)
 MANY = [prompt(10 + i, 300 + 7 * i) for i in range(12)]
+SHARING_ROUNDS = 14  # even: who begins changes from round to round
 SHARED = [prompt(5, 1024) + prompt(50 + i, 40) for i in range(9)]
 
 
@@ -114,28 +115,51 @@ def test_memory_so_small_that_most_comes_from_disk(open_llm, reference, filled):
 
 
 def test_requests_that_share_a_prefix_on_disk_read_it_once(open_llm, reference, filled):
+    llm = start(open_llm, config(filled))
+    for asked, answer in zip(SHARED[1:], llm.ask(SHARED[1:], TOKENS), strict=True):
+        assert answer.differs_from(reference[tuple(asked)]) == ""
+        assert answer.cached_tokens >= 1024
+    total = status(llm)["total"]
+    assert total["disk_read_chunks"] <= 1024 // CHUNK + 2  # and a tail of the first
+    assert total["load_failures_gone"] == 0
+
+
+def test_eight_that_share_a_prefix_wait_for_the_disk_as_long_as_one(open_llm, tmp_path):
     """What the disk adds to the time until the last of them has its first token is printed: eight
-    against one alone. Computing what follows the prefix is not part of it.
+    against one alone, in turns, each time on a prefix that is only on disk. Computing what follows
+    the prefix is not part of it.
     """
-    added = []
-    for prompts in (SHARED[1:2], SHARED[1:]):
-        llm = start(open_llm, config(filled))
-        llm.ask([prompt(900 + i, 600) for i in range(len(prompts), 2 * len(prompts))], TOKENS)
-        from_disk = seconds(llm, prompts)
-        total = status(llm)["total"]
-        assert total["disk_read_chunks"] <= 1024 // CHUNK + 2  # and a tail of the first
-        assert total["load_failures_gone"] == 0
-        anew = [
-            [[*asked[:1024], *prompt(j * 10 + i, 40)] for i, asked in enumerate(prompts)]
-            for j in range(100, 105)
-        ]
-        from_memory = statistics.median(seconds(llm, others) for others in anew)
-        added.append(from_disk - from_memory)
-        for asked, answer in zip(prompts, llm.ask(prompts, TOKENS), strict=True):
-            assert answer.differs_from(reference[tuple(asked)]) == ""
-            assert answer.cached_tokens >= 1024
-    one, eight = (1e3 * seconds for seconds in added)
-    print(f"\nthe disk adds to the first token: one {one:.1f} ms, eight {eight:.1f} ms")
+    prefixes = [prompt(7000 + i, 1024) for i in range(2 * SHARING_ROUNDS + 2)]
+    llm = start(open_llm, config(tmp_path))
+    for i, prefix in enumerate(prefixes):
+        llm.ask_one(prefix + prompt(8000 + i, 40), 1)
+    flush(llm)
+    llm = start(open_llm, config(tmp_path))
+    added: dict[int, list[float]] = {1: [], 8: []}
+    turns = [1, 8, 1, 8] + [1, 8, 8, 1] * (SHARING_ROUNDS // 2)
+    for i, (prefix, size) in enumerate(zip(prefixes, turns, strict=False)):
+        cost = added_by_disk(llm, prefix, size)
+        if i >= 2:  # the first of each finds nothing warm
+            added[size].append(cost)
+    one, eight = (1e3 * statistics.median(added[size]) for size in (1, 8))
+    print(
+        f"\nthe disk adds to the first token: one {one:.1f} ms, eight {eight:.1f} ms, "
+        f"median of {len(added[8])}"
+    )
+    assert status(llm)["total"]["load_failures_gone"] == 0
+
+
+def added_by_disk(llm: Any, prefix: list[int], size: int) -> float:
+    """Return the seconds that requests wait for a prefix on disk, over one in memory."""
+
+    def requests(number: int) -> list[list[int]]:
+        return [[*prefix, *prompt(10 * number + i, 40)] for i in range(size)]
+
+    flush(llm)
+    before = status(llm)["total"]["disk_read_chunks"]
+    from_disk = seconds(llm, requests(100))
+    assert status(llm)["total"]["disk_read_chunks"] - before == 1024 // CHUNK
+    return from_disk - statistics.median(seconds(llm, requests(k)) for k in range(101, 106))
 
 
 def test_a_slow_disk_is_not_waited_for(open_llm, reference, filled):

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -15,6 +14,7 @@ class Rebuild {
 
   void run() {
     reset();
+    ready_.reserve(space_.entry_limit);
     for (std::uint32_t index = 0; index < space_.entry_limit; ++index) {
       // Of a large directory every chain head is a cache miss: it is asked for ahead.
       if (std::uint32_t const later = index + kPrefetch; later < space_.entry_limit) {
@@ -73,7 +73,7 @@ class Rebuild {
         state_.recency.push_front(space_.classes[slab.disk_class].free, index);
         return;
       case DiskState::kReady:
-        ready_.push_back({entry.last_use, entry.sequence, index, slab.disk_class});
+        ready_.push_back({entry.last_use, index, slab.disk_class});
         used_bytes_ += entry.payload_bytes;
         [[fallthrough]];
       default:
@@ -84,8 +84,12 @@ class Rebuild {
 
   void link_ready() {
     // Oldest first: each goes in front.
-    if (!std::ranges::is_sorted(ready_)) std::ranges::sort(ready_);
-    for (auto const& [last_use, sequence, index, disk_class] : ready_) {
+    auto const before = [this](Ready const& a, Ready const& b) {
+      if (a.last_use != b.last_use) return a.last_use < b.last_use;
+      return state_.entries[a.index].sequence < state_.entries[b.index].sequence;
+    };
+    if (!std::ranges::is_sorted(ready_, before)) std::ranges::sort(ready_, before);
+    for (auto const& [last_use, index, disk_class] : ready_) {
       state_.recency.push_front(space_.classes[disk_class].used, index);
     }
     space_.used_bytes = used_bytes_;
@@ -102,8 +106,13 @@ class Rebuild {
 
   DirectoryState& state_;
   DirectorySpace& space_;
-  // By last use, then sequence; one array, so that sorting it stays in the caches.
-  std::vector<std::tuple<std::uint64_t, std::uint64_t, std::uint32_t, std::uint16_t>> ready_;
+  // All that sorting them takes, so that it stays in the caches.
+  struct Ready {
+    std::uint64_t last_use;
+    std::uint32_t index;
+    std::uint16_t disk_class;
+  };
+  std::vector<Ready> ready_;
   std::uint64_t used_bytes_ = 0;
 };
 

@@ -50,7 +50,8 @@ DiskTier::DiskTier(DiskOptions options, Clock const& clock, LogHook log, OpenVol
       writes_{clock},
       read_errors_{clock},
       write_errors_{clock},
-      checkpoint_ns_{clock.monotonic_ns()} {}
+      checkpoint_ns_{clock.monotonic_ns()},
+      index_is_cold_{volume_.loaded} {}
 
 Result<std::unique_ptr<DiskTier>> DiskTier::open(DiskOptions options, Clock const& clock,
                                                  LogHook log, Evicted on_evicted,

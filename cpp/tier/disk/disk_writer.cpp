@@ -321,8 +321,21 @@ void DiskTier::bury_the_dead() {
   }
 }
 
+// It was read past the page cache. A record that is written would wait for the rest of its page.
+void DiskTier::warm_index() {
+  if (!std::exchange(index_is_cold_, false)) return;
+  std::uint32_t records = 0;
+  {
+    auto& state = volume_.directory->state();
+    auto const guard = state.lock(std::chrono::milliseconds{50});
+    if (guard) records = state.space.entry_limit;
+  }
+  if (records != 0) volume_.files.warm_index(records);
+}
+
 void DiskTier::keep_house() {
   bury_the_dead();
+  warm_index();
   measure_speed();
   auto const now = clock_.monotonic_ns();
   if (now - checkpoint_ns_ >= std::chrono::nanoseconds{options_.checkpoint_every}.count()) {

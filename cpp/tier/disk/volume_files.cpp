@@ -15,6 +15,8 @@
 #include <memory>
 #include <string_view>
 
+#include "tier/disk/index_reader.hpp"
+
 namespace lmcache {
 namespace {
 
@@ -120,10 +122,30 @@ Result<void> VolumeFiles::sync_folder(std::uint32_t folder) const {
   return {};
 }
 
-Result<std::vector<std::byte>> VolumeFiles::read_piece(std::uint32_t first,
-                                                       std::uint32_t records) const {
-  return read_up_to(index_.get(), index_offset(first), index_offset(records),
-                    "cannot read the index");
+Result<void> VolumeFiles::read_index(std::uint32_t records, Consume const& consume) const {
+  // A failure means that there is no way past the page cache.
+  auto const direct = open_io_file(
+      folders_.front().fd(), "index",
+      {.access = IoAccess::kRead, .create = IoCreate::kExisting, .caching = IoCaching::kDirect});
+  bool const usable =
+      direct && direct.value().direct && direct.value().alignment_bytes <= kDiskPageBytes;
+  detail::IndexReader reader{{.fd = index_.get(),
+                              .direct_fd = usable ? direct.value().fd.get() : -1,
+                              .size_bytes = disk_slot_bytes(index_offset(records))}};
+  for (std::uint32_t first = 0; first < records;) {
+    LMC_TRY_ASSIGN(auto piece, reader.next());
+    piece = piece.first(std::min<std::uint64_t>(piece.size(), index_offset(records - first)));
+    auto const count = static_cast<std::uint32_t>(piece.size() / sizeof(IndexRecord));
+    if (count == 0) return {};
+    consume(first, piece);
+    first += count;
+  }
+  return {};
+}
+
+void VolumeFiles::warm_index(std::uint32_t records) const noexcept {
+  (void)::posix_fadvise(index_.get(), 0, static_cast<off_t>(index_offset(records)),
+                        POSIX_FADV_WILLNEED);
 }
 
 Result<OpenedFile> VolumeFiles::open_slab(std::uint32_t folder, std::uint32_t slab,
@@ -178,6 +200,12 @@ Result<UseOrder> VolumeFiles::read_order() const {
   constexpr std::uint64_t kMostBytes = std::uint64_t{64} << 20;
   LMC_TRY_ASSIGN(auto const bytes, read_file(folders_.front().fd(), "order", kMostBytes));
   return parse_order(bytes);
+}
+
+std::uint64_t VolumeFiles::order_records() const noexcept {
+  struct stat info{};
+  if (::fstatat(folders_.front().fd(), "order", &info, AT_SYMLINK_NOFOLLOW) != 0) return 0;
+  return static_cast<std::uint64_t>(info.st_size) / sizeof(std::uint64_t);
 }
 
 Result<void> VolumeFiles::write_order(UseOrder const& order, Sync sync) const {

@@ -10,6 +10,8 @@
 
 #include <lmcache/tier/disk/volume.hpp>
 
+#include "tier/disk/key_groups.hpp"
+
 namespace lmcache {
 namespace {
 
@@ -19,14 +21,17 @@ class Loading {
       : state_{state}, space_{state.space}, files_{files} {}
 
   Result<void> run() {
-    LMC_TRY_ASSIGN(order_, files_.read_order());
+    found_ = list_slabs(files_.folders());
+    for (auto const& found : found_) file_bytes_[found.slab] = found.size_bytes;
     {
       auto const ahead = populate_ahead();
+      LMC_TRY_ASSIGN(order_, files_.read_order());
       LMC_TRY(read_records());
     }
     find_slabs();
-    drop_twins_of_keys(fitting_by_key_prefix());
-    drop_twins_of_slots();
+    if (odd_) drop_unfit();
+    drop_twins_of_keys();
+    if (odd_) drop_twins_of_slots();
     remove_unused_slabs();
     fill_holes();
     LMC_TRY(respect_limit());
@@ -43,7 +48,7 @@ class Loading {
   // takes as long as reading them.
   std::jthread populate_ahead() {
     constexpr std::size_t kWorthAThread = 1u << 14;
-    auto const count = std::min<std::uint64_t>(order_.last_use.size(), state_.entries.size());
+    auto const count = std::min<std::uint64_t>(files_.order_records(), state_.entries.size());
     if (count < kWorthAThread) return {};
     try {
       return std::jthread{[&segment = state_.segment, count](std::stop_token const& stop) {
@@ -106,15 +111,34 @@ class Loading {
     entry.lane = record.lane;
     entry.flags = record.flags;
     entry.state = DiskState::kReady;
-    entry.readers = record.slot_bytes;  // until fitting_by_key_prefix()
-    filled_.push_back(number);
+    // Until rebuild_directory().
+    entry.slab_next = static_cast<std::uint32_t>(record.slot_bytes / kDiskPageBytes);
+    keys_.add(record.key, number);
     space_.entry_limit = number + 1;
     space_.next_sequence = std::max(space_.next_sequence, record.sequence);
     space_.now = std::max(space_.now, entry.last_use);
     if (record.sequence >= newest_[record.slab]) {
       newest_[record.slab] = record.sequence;
-      state_.slabs[record.slab].slot_bytes = record.slot_bytes;
+      auto const before = std::exchange(state_.slabs[record.slab].slot_bytes, record.slot_bytes);
+      odd_ = odd_ || (before != 0 && before != record.slot_bytes);
     }
+    claim_slot(number, record.slot_bytes);
+  }
+
+  // As it is when nothing is wrong: all records of a slab tell one size, and no two the same slot.
+  // If not, all entries are gone through again, which costs as much as reading them.
+  void claim_slot(std::uint32_t number, std::uint64_t slot_bytes) {
+    auto const& entry = state_.entries[number];
+    auto& slots = slots_[entry.slab];
+    if (slots.empty()) slots.assign(file_bytes_[entry.slab] / slot_bytes, kNoRecord);
+    std::uint64_t const slot = entry.offset / slot_bytes;
+    if (slot >= slots.size() || slots[slot] != kNoRecord ||
+        slot_bytes != state_.slabs[entry.slab].slot_bytes) {
+      odd_ = true;
+      return;
+    }
+    slots[slot] = number;
+    last_use_[entry.slab] = std::max(last_use_[entry.slab], entry.last_use);
   }
 
   // The newest record of a slab says what size its slots have.
@@ -123,7 +147,7 @@ class Loading {
     for (std::uint32_t slab = 0; slab < kMaxSlabs; ++slab) {
       state_.slabs[slab].folder = static_cast<std::uint8_t>(slab % folders);
     }
-    for (auto const& found : list_slabs(files_.folders())) {
+    for (auto const& found : found_) {
       auto& slab = state_.slabs[found.slab];
       bool const named = slab.slot_bytes != 0 && slab.state == SlabState::kNone;
       std::uint64_t const slots = named ? found.size_bytes / slab.slot_bytes : 0;
@@ -142,6 +166,10 @@ class Loading {
       slab.state = SlabState::kReady;
       space_.slab_limit = std::max(space_.slab_limit, found.slab + 1);
     }
+    for (std::uint32_t slab = 0; slab < kMaxSlabs; ++slab) {
+      bool const ready = state_.slabs[slab].state == SlabState::kReady;
+      odd_ = odd_ || (!slots_[slab].empty() && !ready);
+    }
   }
 
   void drop(std::uint32_t index) {
@@ -149,35 +177,17 @@ class Loading {
     ++space_.damaged_records;
   }
 
-  struct Prefix {
-    std::uint64_t key;
-    std::uint32_t index;
-  };
-
-  // Those whose slot is there: not of a slab that was made anew since, or is shorter than they say.
-  // Sorted by the first bytes of the key, in groups by the very first: keys are spread evenly, so a
-  // group of a million's fits the first cache, and sorting grows with the number alone. The entries
-  // of a million do not: every pass over them costs as much as reading the index.
-  std::vector<std::vector<Prefix>> fitting_by_key_prefix() {
-    constexpr int kGroupBits = 12;
-    std::vector<std::vector<Prefix>> groups(std::size_t{1} << kGroupBits);
-    for (auto& group : groups) group.reserve((filled_.size() >> kGroupBits) * 5 / 4 + 8);
-    std::erase_if(filled_, [&](std::uint32_t index) {
-      auto& entry = state_.entries[index];
-      auto const slot_bytes = std::exchange(entry.readers, 0);
+  // Entries whose slot is not there: their slab was made anew since, or is shorter than they say.
+  void drop_unfit() {
+    for (std::uint32_t index = 0; index < space_.entry_limit; ++index) {
+      auto const& entry = state_.entries[index];
+      if (entry.state != DiskState::kReady) continue;
+      std::uint64_t const slot_bytes = std::uint64_t{entry.slab_next} * kDiskPageBytes;
       auto const& slab = state_.slabs[entry.slab];
       bool const fits = slab.state == SlabState::kReady && slab.slot_bytes == slot_bytes &&
                         entry.offset / slot_bytes < slab.slots;
-      if (!fits) {
-        drop(index);
-      } else {
-        std::uint64_t const key = entry.key.prefix64();
-        groups[key >> (64 - kGroupBits)].push_back({key, index});
-      }
-      return !fits;
-    });
-    for (auto& group : groups) std::ranges::sort(group, {}, &Prefix::key);
-    return groups;
+      if (!fits) drop(index);
+    }
   }
 
   // Of two that claim one key or one slot, the newer is right.
@@ -185,28 +195,23 @@ class Loading {
     return state_.entries[a].sequence < state_.entries[b].sequence ? a : b;
   }
 
-  void drop_twins_of_keys(std::vector<std::vector<Prefix>> const& groups) {
-    for (auto const& group : groups) {
-      for (std::size_t i = 1; i < group.size(); ++i) {
-        for (std::size_t j = i; j-- > 0 && group[j].key == group[i].key;) {
-          std::uint32_t const a = group[i].index;
-          std::uint32_t const b = group[j].index;
-          bool const both = state_.entries[a].state == DiskState::kReady &&
-                            state_.entries[b].state == DiskState::kReady;
-          if (both && state_.entries[a].key == state_.entries[b].key) drop(older(a, b));
-        }
-      }
-    }
+  void drop_twins_of_keys() {
+    keys_.for_each_pair([this](std::uint32_t a, std::uint32_t b) {
+      bool const both = state_.entries[a].state == DiskState::kReady &&
+                        state_.entries[b].state == DiskState::kReady;
+      if (!both || state_.entries[a].key != state_.entries[b].key) return;
+      drop(older(a, b));
+      odd_ = true;
+    });
   }
 
   void drop_twins_of_slots() {
-    slots_.resize(space_.slab_limit);
-    last_use_.resize(space_.slab_limit);
-    for (std::uint32_t slab = 0; slab < space_.slab_limit; ++slab) {
+    std::ranges::fill(last_use_, 0);
+    for (std::uint32_t slab = 0; slab < kMaxSlabs; ++slab) {
       auto const& record = state_.slabs[slab];
       slots_[slab].assign(record.state == SlabState::kReady ? record.slots : 0, kNoRecord);
     }
-    for (std::uint32_t const index : filled_) {
+    for (std::uint32_t index = 0; index < space_.entry_limit; ++index) {
       auto const& entry = state_.entries[index];
       if (entry.state != DiskState::kReady) continue;
       last_use_[entry.slab] = std::max(last_use_[entry.slab], entry.last_use);
@@ -290,10 +295,14 @@ class Loading {
   DirectorySpace& space_;
   VolumeFiles const& files_;
   UseOrder order_;
-  std::vector<std::uint64_t> newest_ = std::vector<std::uint64_t>(kMaxSlabs);  // sequence, by slab
-  std::vector<std::uint32_t> filled_;              // entries that hold a chunk
-  std::vector<std::vector<std::uint32_t>> slots_;  // who holds which slot of a slab
-  std::vector<std::uint64_t> last_use_;            // of a slab
+  std::vector<FoundSlab> found_;
+  detail::KeyGroups keys_{files_.order_records()};
+  bool odd_ = false;  // some records contradict each other, or the slabs
+  // By slab: the size of its file, the highest sequence, who holds which slot, the last use.
+  std::vector<std::uint64_t> file_bytes_ = std::vector<std::uint64_t>(kMaxSlabs);
+  std::vector<std::uint64_t> newest_ = std::vector<std::uint64_t>(kMaxSlabs);
+  std::vector<std::vector<std::uint32_t>> slots_{kMaxSlabs};
+  std::vector<std::uint64_t> last_use_ = std::vector<std::uint64_t>(kMaxSlabs);
 };
 
 }  // namespace

@@ -4,9 +4,9 @@
 A round writes every chunk under a new key, reads all in order and reads all in random order, each
 once by the disk tier (with its checksums, its room and its index) and once raw (bench/disk_raw.py):
 the same bytes, in pieces of the same size, with the same depth, in the same folder, past the page
-cache. The two take turns, and who begins changes from round to round: a disk that others use is not
-the same for two minutes. A figure is the median over the rounds, a ratio the median of the ratios
-within a round.
+cache, with memory that the processor has just touched (`touch`). The two take turns, and who begins
+changes from round to round: a disk that others use is not the same for two minutes. A figure is the
+median over the rounds, a ratio the median of the ratios within a round.
 
 The first round is not counted, but for `first_write_gbps`: there, both write into room that was
 reserved and never written (the file system notes for each piece that it is data by now), and the
@@ -35,6 +35,7 @@ from lmcache.bench.disk_scene import (
     check_room,
     needed_bytes,
     slot_bytes,
+    touch,
 )
 from lmcache.errors import UnavailableError
 
@@ -64,7 +65,7 @@ class DiskBench:
     size_bytes: int
     payload_bytes: tuple[int, ...]
     engines: tuple[str, ...]
-    rounds: int = 5
+    rounds: int = 15
     raw: str = "native"  # or "fio"
 
     def load(self, payload_bytes: int, engine: str, path: Path) -> RawLoad:
@@ -134,12 +135,12 @@ def _round(scene: DiskScene, raw: Raw, chunks: int, ours_first: bool) -> dict[st
         "rand_read": (lambda: raw.read(shuffled), lambda: scene.read(shuffled)),
     }
     costs = {}
-    for pattern, (theirs, ours) in steps.items():
-        if ours_first:
-            own = ours()
-            costs[pattern] = (theirs(), own)
-        else:
-            costs[pattern] = (theirs(), ours())
+    for pattern, turns in steps.items():
+        pair = {}
+        for number in (1, 0) if ours_first else (0, 1):
+            touch(scene.memory)
+            pair[number] = turns[number]()
+        costs[pattern] = (pair[0], pair[1])
     return costs
 
 

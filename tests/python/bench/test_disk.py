@@ -50,6 +50,36 @@ def test_a_ratio_is_that_within_a_round() -> None:
     assert figures["cpu_s_per_gb_write"] == 1.0
 
 
+@pytest.mark.parametrize("ours_first", [False, True])
+def test_memory_is_touched_before_every_turn(monkeypatch, ours_first: bool) -> None:
+    events: list[str] = []
+
+    class Recorder:
+        memory = None
+
+        def __init__(self, name: str, seconds: float) -> None:
+            self.name, self.cost = name, Cost(seconds, seconds)
+
+        def forget(self) -> None:
+            pass
+
+        def write(self) -> Cost:
+            events.append(f"{self.name} write")
+            return self.cost
+
+        def read(self, order: list[int]) -> Cost:
+            assert sorted(order) == [0, 1, 2]
+            events.append(f"{self.name} read")
+            return self.cost
+
+    monkeypatch.setattr(disk, "touch", lambda _memory: events.append("touch"))
+    costs = disk._round(Recorder("our", 2), Recorder("raw", 1), 3, ours_first)
+    first, second = ("our", "raw") if ours_first else ("raw", "our")
+    assert events[:4] == ["touch", f"{first} write", "touch", f"{second} write"]
+    assert events[4:] == ["touch", f"{first} read", "touch", f"{second} read"] * 2
+    assert all((raw.seconds, own.seconds) == (1, 2) for raw, own in costs.values())
+
+
 def test_engines() -> None:
     there = engines_of("all")
     assert engines_of("auto") == there[:1]

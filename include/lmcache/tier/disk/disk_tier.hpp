@@ -158,6 +158,7 @@ class DiskTier {
   [[nodiscard]] Result<void> sync_slabs(std::span<Write> written);
   void answer(Write& write, TierOutcome outcome);
   void bury_the_dead();
+  void warm_index();
   void keep_house();
   void checkpoint();
   void measure_speed();
@@ -179,7 +180,8 @@ class DiskTier {
   std::atomic<std::uint32_t> probe_in_flight_{0};
   std::uint64_t order_written_at_{0};  // logical clock of the last checkpoint
   std::int64_t checkpoint_ns_{0};
-  std::mutex setup_mutex_;  // the file lock of the same name does not keep our threads apart
+  bool index_is_cold_{false};  // the tier's thread: this process read it
+  std::mutex setup_mutex_;     // the file lock of the same name does not keep our threads apart
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -74,9 +75,12 @@ class VolumeFiles {
   [[nodiscard]] Result<void> sync_index() const;
   // That files were made in it.
   [[nodiscard]] Result<void> sync_folder(std::uint32_t folder) const;
-  // All of the index, in pieces: consume(first number, bytes).
-  template <class Consume>
-  [[nodiscard]] Result<void> read_index(std::uint32_t records, Consume&& consume) const;
+  // All of the index, in pieces of whole records; the next ones are read meanwhile.
+  using Consume = std::function<void(std::uint32_t first, std::span<std::byte const> bytes)>;
+  [[nodiscard]] Result<void> read_index(std::uint32_t records, Consume const& consume) const;
+  // Lets the kernel read so many records into its page cache, so that writing some does not wait
+  // for what lies beside them. Returns before they are there.
+  void warm_index(std::uint32_t records) const noexcept;
 
   [[nodiscard]] Result<OpenedFile> open_slab(std::uint32_t folder, std::uint32_t slab,
                                              IoCaching caching) const;
@@ -87,6 +91,8 @@ class VolumeFiles {
   void remove_slab(std::uint32_t folder, std::uint32_t slab) const noexcept;
 
   [[nodiscard]] Result<UseOrder> read_order() const;
+  // Of how many entries it tells, by its size.
+  [[nodiscard]] std::uint64_t order_records() const noexcept;
   enum class Sync : std::uint8_t { kNo, kYes };
   // In one step, so that a crash leaves the old one or the new one.
   [[nodiscard]] Result<void> write_order(UseOrder const& order, Sync sync) const;
@@ -101,8 +107,6 @@ class VolumeFiles {
  private:
   VolumeFiles(std::vector<VolumeFolder> folders, UniqueFd index) noexcept
       : folders_{std::move(folders)}, index_{std::move(index)} {}
-  [[nodiscard]] Result<std::vector<std::byte>> read_piece(std::uint32_t first,
-                                                          std::uint32_t records) const;
 
   std::vector<VolumeFolder> folders_;
   UniqueFd index_;
@@ -127,17 +131,6 @@ inline constexpr std::size_t kMaxModels = 64;
   constexpr std::uint64_t kModels = 2 * kMaxModels * sizeof(ModelRecord);  // the old and the new
   std::uint64_t const index = disk_slot_bytes(std::uint64_t{records} * sizeof(IndexRecord));
   return folders * kDiskPageBytes + index + 2 * order_file_bytes(records) + kModels;
-}
-template <class Consume>
-Result<void> VolumeFiles::read_index(std::uint32_t records, Consume&& consume) const {
-  constexpr std::uint32_t kPiece = 8192;  // 1 MiB
-  for (std::uint32_t first = 0; first < records; first += kPiece) {
-    std::uint32_t const count = records - first < kPiece ? records - first : kPiece;
-    LMC_TRY_ASSIGN(auto const piece, read_piece(first, count));
-    if (piece.empty()) return {};
-    consume(first, std::span<std::byte const>{piece});
-  }
-  return {};
 }
 
 }  // namespace lmcache

@@ -40,7 +40,7 @@ def disk(
     engine: Annotated[
         str, typer.Option("--engine", help="Engine of I/O: auto, uring, threads or all.")
     ] = "auto",
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to measure.")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to measure.")] = 15,
     raw: Annotated[
         str, typer.Option("--raw", help="What measures the disk alone: native or fio.")
     ] = "native",
