@@ -11,7 +11,6 @@ import pytest
 from lmcache.integration.vllm import scheduler as scheduler_module
 from lmcache.integration.vllm.async_loads import AsyncLoads
 from lmcache.integration.vllm.namespaces import Namespaces
-from lmcache.integration.vllm.request_state import RequestState
 from lmcache.integration.vllm.scheduler import SchedulerHalf
 from lmcache.integration.vllm.store_jobs import StoreJobs
 from lmcache.integration.vllm.store_planner import StorePlanner
@@ -80,34 +79,12 @@ def preempted_not_settled(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(StoreJobs, "settle", lambda self, request_ids, deadline_s: None)
 
 
-def spoilt_is_stored(patch: pytest.MonkeyPatch) -> None:
-    """What a step computed on top of a failed load is stored."""
-    real = StoreJobs.start
-
-    def start(self: Any, views: Any, store: Any, *, spoilt: bool) -> None:
-        real(self, views, store, spoilt=False)
-
-    patch.setattr(StoreJobs, "start", start)
-
-
-def answer_stored_too_far(patch: pytest.MonkeyPatch) -> None:
-    """An answer is stored to its last token, whose KV nothing has computed."""
-    real = RequestState.confirmed_tokens
-
-    def confirmed(self: Any) -> int:
-        return int(self.request.num_tokens) if self.request.is_finished() else real(self)
-
-    patch.setattr(RequestState, "confirmed_tokens", confirmed)
-
-
 BUGS: dict[str, tuple[str, Plant]] = {
     "a block freed early": ("drawn answers, late copies", blocks_freed_early),
     "a stale slot mapping": ("prompts in parts, adapters", stale_load_mapping),
     "a key without LoRA": ("prompts in parts, adapters", keys_without_adapter),
     "a stale slot mapping of a store": ("drawn answers, late copies", stale_store_mapping),
     "a preempted block taken early": ("drawn answers, late copies", preempted_not_settled),
-    "spoilt KV stored": ("loads that fail", spoilt_is_stored),
-    "an answer stored too far": ("n-grams, answers kept", answer_stored_too_far),
     "a block of a window taken early": ("windows, late copies", windows_not_settled),
     "a load ended early": ("windows, late copies", load_ended_early),
 }
