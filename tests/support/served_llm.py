@@ -73,12 +73,15 @@ class ServedLLM:
         *,
         salt: str | None = None,
         lora: Any = None,
+        forget: bool = True,
         **sampling: Any,
     ) -> list[tuple[Answer, str]]:
-        """Serve prompts together; with each answer comes why it ended."""
+        """Serve prompts together; with each answer comes why it ended. `forget`: vLLM's own prefix
+        cache first.
+        """
         from vllm import SamplingParams
 
-        if not self.llm.reset_prefix_cache():
+        if forget and not self.llm.reset_prefix_cache():
             raise AssertionError("vLLM did not empty its prefix cache: blocks are still in use")
         asked = [
             {"prompt_token_ids": list(prompt)} | ({"cache_salt": salt} if salt else {})

@@ -122,27 +122,6 @@ def test_a_segment_that_cannot_be_had(open_llm, reference, lines, settings):
     assert len([line for line in lines() if "vLLM runs without the cache" in line]) == 1
 
 
-def test_kv_that_cannot_be_cached_is_refused_in_one_line(open_llm, tiny_model, lines):
-    """Layers with and without a window have blocks of their own: served, and not cached."""
-    llm = open_llm(
-        block_size=32,
-        enable_lmcache=True,
-        lmcache_config=config(),
-        hf_overrides={
-            "use_sliding_window": True,
-            "sliding_window": 64,
-            "max_window_layers": 2,
-            "layer_types": ["sliding_attention"] * 2 + ["full_attention"] * 2,
-        },
-    )
-    first, again = llm.ask_one(PROMPT), llm.ask_one(PROMPT)
-    assert again.differs_from(first) == ""
-    assert again.cached_tokens == 0
-    said = [line for line in lines() if "vLLM runs without the cache" in line]
-    assert len(said) == 1
-    assert "in 2 groups" in said[0]
-
-
 def test_prefix_caching_may_be_switched_off(open_llm, reference, lines):
     off = config(enable_prefix_cache=False)
     llm = open_llm(block_size=32, enable_lmcache=True, lmcache_config=off)
