@@ -26,6 +26,7 @@ list(FILTER lmcache_kernel_users INCLUDE REGEX "/device/cuda_")
 set_property(SOURCE ${lmcache_kernel_users} ${LMCACHE_KERNEL_SOURCES} APPEND PROPERTY INCLUDE_DIRECTORIES ${PROJECT_SOURCE_DIR})
 
 add_library(lmcache SHARED ${lmcache_sources} ${LMCACHE_KERNEL_SOURCES})
+add_dependencies(lmcache lmcache_kernels)
 add_library(lmcache::lmcache ALIAS lmcache)
 target_compile_features(lmcache PUBLIC cxx_std_20)
 target_include_directories(lmcache
