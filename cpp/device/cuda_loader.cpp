@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include <lmcache/base/cuda_error.hpp>
+
 namespace lmcache {
 namespace {
 
@@ -107,20 +109,6 @@ Result<void> start_driver(CudaSymbolFinder const& find, CudaApi const& api) {
 }
 
 }  // namespace
-
-std::string cuda_error_text(CudaApi const& api, CudaStatus status) {
-  char const* name = nullptr;
-  bool const known = api.get_error_name != nullptr &&
-                     api.get_error_name(status, &name) == CudaStatus::kSuccess && name != nullptr;
-  std::string const text = known ? name : "CUDA error";
-  return text + " (" + std::to_string(static_cast<int>(status)) + ")";
-}
-
-Error cuda_failure(CudaApi const& api, std::string doing, CudaStatus status) {
-  auto const code = status == CudaStatus::kOutOfMemory ? ErrorCode::kOutOfMemory : ErrorCode::kCuda;
-  return Error{code, std::move(doing) + ": " + cuda_error_text(api, status),
-               static_cast<int>(status)};
-}
 
 Result<CudaApi> fill_cuda_api(CudaSymbolFinder const& find) {
   using DriverGetVersion = CudaStatus(int*);

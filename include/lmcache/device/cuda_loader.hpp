@@ -23,9 +23,4 @@ using CudaSymbolFinder = std::function<void*(char const* name, int version)>;
 // device). The library stays loaded until the process ends, as its threads do.
 [[nodiscard]] Result<CudaApi> load_cuda(std::string const& library = "libcuda.so.1");
 
-// "CUDA_ERROR_NOT_PERMITTED (800)".
-[[nodiscard]] std::string cuda_error_text(CudaApi const& api, CudaStatus status);
-// kCuda with that text; kOutOfMemory where that is what CUDA said.
-[[nodiscard]] Error cuda_failure(CudaApi const& api, std::string doing, CudaStatus status);
-
 }  // namespace lmcache

@@ -134,17 +134,5 @@ TEST(CudaLoaderTest, NoDriverIsNoError) {
   EXPECT_NE(other.error().message().find("too old"), std::string::npos);
 }
 
-TEST(CudaLoaderTest, ErrorsAreNamed) {
-  FakeDriver driver;
-  auto const api = driver.fill();
-  EXPECT_EQ(cuda_error_text(api.value(), CudaStatus::kUnknown), "CUDA error (999)");
-  EXPECT_EQ(cuda_error_text({}, CudaStatus::kOutOfMemory), "CUDA error (2)");
-  auto const refused = cuda_failure(api.value(), "pin", CudaStatus::kSystemNotReady);
-  EXPECT_EQ(refused.code(), ErrorCode::kCuda);
-  EXPECT_EQ(refused.os_error(), 802);
-  EXPECT_EQ(cuda_failure(api.value(), "pin", CudaStatus::kOutOfMemory).code(),
-            ErrorCode::kOutOfMemory);
-}
-
 }  // namespace
 }  // namespace lmcache::test
