@@ -16,6 +16,7 @@ PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
 CORES = str(len(os.sched_getaffinity(0)))
 PARSER_PROGRAM = "net_resp_values"  # of tests/python/net
+KERNELS = "lmcache_kernels"  # of tests/python/cuda
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -61,10 +62,11 @@ def cpp(preset: str) -> list[Command]:
 
 
 def python() -> list[Command]:
-    """Build the program that one of the Python tests asks, then run them."""
+    """Build what the Python tests ask or look at, then run them."""
+    build = ["--build", "--preset", "dev", "-j", CORES, "--target", PARSER_PROGRAM, KERNELS]
     return [
         tool("cmake", "--preset", "dev"),
-        tool("cmake", "--build", "--preset", "dev", "-j", CORES, "--target", PARSER_PROGRAM),
+        tool("cmake", *build),
         pytest("tests/python"),
     ]
 
