@@ -39,14 +39,16 @@ void CudaSim::compute(CudaStream stream, std::function<void()> work) {
   auto run = [this, work = std::move(work)] {
     SimMemory::Window const window{device_->memory};
     work();
+    return 1.0;
   };
-  if (!device_->streams.submit(stream, {.run = std::move(run), .cost_us = 1})) std::abort();
+  if (!device_->streams.submit(stream, {.run = std::move(run)})) std::abort();
 }
 
 std::vector<CudaStream> CudaSim::streams() const { return device_->streams.all(); }
 int CudaSim::priority_of(CudaStream stream) const { return device_->streams.priority_of(stream); }
 void CudaSim::hold(CudaStream stream) { device_->streams.hold(stream, true); }
 void CudaSim::release(CudaStream stream) { device_->streams.hold(stream, false); }
+void CudaSim::allow(CudaStream stream, unsigned works) { device_->streams.allow(stream, works); }
 void CudaSim::settle() { device_->streams.settle(); }
 
 void CudaSim::fail_call(std::uint64_t n, CudaStatus status, std::string name) {

@@ -81,6 +81,9 @@ class CudaSim {
   // Nothing of this stream happens until release(): the slowest schedule there can be.
   void hold(CudaStream stream);
   void release(CudaStream stream);
+  // So many pieces of work of a held stream may happen: copies, kernels, records and waits each
+  // count.
+  void allow(CudaStream stream, unsigned works);
   // Everything that may happen has happened: each stream is empty, held, or waits for an event that
   // cannot come.
   void settle();

@@ -118,9 +118,12 @@ CudaStatus SimDevice::copy(std::span<SimCopy const> copies, int source_order, Cu
   }
   double const cost = options.copy_overhead_us * static_cast<double>(order.size()) +
                       static_cast<double>(bytes) / options.copy_bytes_per_us;
-  auto run = [this, order = std::move(order), read_ahead = std::move(read_ahead)] {
+  auto run = [this, cost, order = std::move(order), read_ahead = std::move(read_ahead)] {
     for (std::size_t i = 0; i < order.size(); ++i) {
-      if (!check(order[i], "as it runs")) return lose(CudaStatus::kIllegalAddress);
+      if (!check(order[i], "as it runs")) {
+        lose(CudaStatus::kIllegalAddress);
+        return 0.0;
+      }
       if (read_ahead.empty()) {
         move_bytes(memory, order[i]);
       } else {
@@ -128,12 +131,13 @@ CudaStatus SimDevice::copy(std::span<SimCopy const> copies, int source_order, Cu
         std::memcpy(pointer(order[i].to), read_ahead[i].data(), order[i].bytes);
       }
     }
+    return cost;
   };
-  bool const known = streams.submit(stream, {.run = std::move(run), .cost_us = cost});
+  bool const known = streams.submit(stream, {.run = std::move(run)});
   return known ? CudaStatus::kSuccess : CudaStatus::kInvalidHandle;
 }
 
-void SimDevice::check_entries(void* const* parameters) {
+std::uint64_t SimDevice::check_entries(void* const* parameters) {
   CopyEntry const* entries = nullptr;
   std::uint32_t count = 0;
   std::memcpy(&entries, parameters[0], sizeof(entries));
@@ -141,12 +145,15 @@ void SimDevice::check_entries(void* const* parameters) {
   if (auto const complaint =
           memory.complaint(reinterpret_cast<CudaAddress>(entries), count * sizeof(CopyEntry))) {
     violate(*complaint + " for the entries of a kernel");
-    return;
+    return 0;
   }
+  std::uint64_t bytes = 0;
   for (std::uint32_t i = 0; i < count; ++i) {
+    bytes += entries[i].bytes;
     (void)check({.to = entries[i].to, .from = entries[i].from, .bytes = entries[i].bytes},
                 "by a kernel");
   }
+  return bytes;
 }
 
 CudaStatus SimDevice::launch(SimKernel const& kernel, unsigned grid, unsigned block,
@@ -161,16 +168,15 @@ CudaStatus SimDevice::launch(SimKernel const& kernel, unsigned grid, unsigned bl
     auto const* from = static_cast<std::byte const*>(parameters[i]);
     kept.emplace_back(from, from + kernel.parameter_bytes[i]);
   }
-  // The sizes are in the entries, which may not be there yet: the time is counted as it runs.
   auto run = [this, &kernel, grid, block, kept = std::move(kept)]() mutable {
     std::vector<void*> args;
     for (auto& parameter : kept) args.push_back(parameter.data());
     SimMemory::Window const window{memory};
-    if (kernel.name == kCopyKernelName) check_entries(args.data());
+    std::uint64_t const bytes = kernel.name == kCopyKernelName ? check_entries(args.data()) : 0;
     kernel.run(grid, block, args.data());
+    return options.kernel_overhead_us + static_cast<double>(bytes) / options.kernel_bytes_per_us;
   };
-  bool const known =
-      streams.submit(stream, {.run = std::move(run), .cost_us = options.kernel_overhead_us});
+  bool const known = streams.submit(stream, {.run = std::move(run)});
   return known ? CudaStatus::kSuccess : CudaStatus::kInvalidHandle;
 }
 

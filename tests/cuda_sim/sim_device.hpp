@@ -58,7 +58,8 @@ class SimDevice {
 
  private:
   [[nodiscard]] bool check(SimCopy const& copy, char const* when);
-  void check_entries(void* const* parameters);
+  // Their bytes.
+  std::uint64_t check_entries(void* const* parameters);
 
   struct Failure {
     std::uint64_t left;

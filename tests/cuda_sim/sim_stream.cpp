@@ -155,8 +155,14 @@ void SimStreams::hold(CudaStream stream, bool held) {
   changed_.notify_all();
 }
 
+void SimStreams::allow(CudaStream stream, unsigned works) {
+  Lock const lock{mutex_};
+  if (Stream* const known = find(stream)) known->allowed += works;
+  changed_.notify_all();
+}
+
 bool SimStreams::can_run(Stream const& stream) const {
-  if (stream.held || stream.work.empty() || abandoned_) return false;
+  if ((stream.held && stream.allowed == 0) || stream.work.empty() || abandoned_) return false;
   SimWork const& next = stream.work.front();
   return next.awaited == nullptr || next.awaited->reached >= next.record;
 }
@@ -187,15 +193,16 @@ void SimStreams::run(Stream& stream) {
     if (!can_run(stream)) return;
     SimWork const work = std::move(stream.work.front());
     stream.work.pop_front();
+    if (stream.held) --stream.allowed;
     if (work.run) {
       stream.busy = true;
       auto const delay = stream.random() % (most_delay_us_ + 1);
       lock.unlock();
       if (delay > 0) std::this_thread::sleep_for(std::chrono::microseconds{delay});
-      work.run();
+      double const took_us = work.run();
       lock.lock();
       stream.busy = false;
-      stream.now_us += work.cost_us;
+      stream.now_us += took_us;
     }
     if (work.awaited) stream.now_us = std::max(stream.now_us, work.awaited->at_us);
     if (work.signalled) {

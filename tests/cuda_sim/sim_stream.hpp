@@ -27,11 +27,10 @@ struct SimEvent {
 };
 
 struct SimWork {
-  std::function<void()> run = {};            // copies and kernels
+  std::function<double()> run = {};          // copies and kernels
   std::shared_ptr<SimEvent> awaited = {};    // a wait for its record number `record`
   std::shared_ptr<SimEvent> signalled = {};  // reaches its record number `record`
   std::uint64_t record = 0;
-  double cost_us = 0;
 };
 
 // Thread-safe.
@@ -62,6 +61,7 @@ class SimStreams {
   [[nodiscard]] std::vector<CudaStream> all() const;
   [[nodiscard]] int priority_of(CudaStream stream) const;
   void hold(CudaStream stream, bool held);
+  void allow(CudaStream stream, unsigned works);
   void settle();
   // The context is lost: what has not begun never happens.
   void abandon();
@@ -73,6 +73,7 @@ class SimStreams {
     int priority = 0;
     std::deque<SimWork> work = {};
     bool held = false;
+    unsigned allowed = 0;  // pieces of work, though it is held
     bool busy = false;
     bool stopping = false;
     double now_us = 0;
