@@ -47,12 +47,18 @@ def pytest(*arguments: str) -> Command:
     return Command([PYTHON, "-m", "pytest", "-q", *arguments])
 
 
-def cpp(preset: str) -> list[Command]:
-    """Configure, build and run the C++ tests of a preset."""
-    ctest = [str(TOOLS / "ctest"), "--preset", preset, "-j", CORES, "--no-tests=error"]
+def ctest_of(preset: str, *arguments: str) -> list[str]:
+    """Return a run of the C++ tests of a preset."""
+    ctest = [str(TOOLS / "ctest"), "--preset", preset, "-j", CORES, "--no-tests=error", *arguments]
     if preset == "tsan" and shutil.which("setarch"):
         # older ThreadSanitizers refuse the address layouts of newer kernels
-        ctest = ["setarch", "-R", *ctest]
+        return ["setarch", "-R", *ctest]
+    return ctest
+
+
+def cpp(preset: str) -> list[Command]:
+    """Configure, build and run the C++ tests of a preset."""
+    ctest = ctest_of(preset)
     return [
         tool("cmake", "--preset", preset),
         tool("cmake", "--build", "--preset", preset, "-j", CORES),
@@ -69,6 +75,21 @@ def python() -> list[Command]:
         tool("cmake", *build),
         pytest("tests/python"),
     ]
+
+
+def cuda() -> list[Command]:
+    """Run what copies by CUDA on a simulated device, with the sanitizers and with parts removed."""
+    units = ["cuda", "cuda_sim", "device", "memory"]
+    commands = []
+    for preset in ("dev", "asan", "tsan"):
+        targets = [f"{unit}_tests" for unit in units]
+        ctest = ctest_of(preset, "-L", f"^({'|'.join(units)})$")
+        commands += [
+            tool("cmake", "--preset", preset),
+            tool("cmake", "--build", "--preset", preset, "-j", CORES, "--target", *targets),
+            Command(ctest, SANITIZERS if preset != "dev" else {}),
+        ]
+    return [*commands, Command([PYTHON, "tests/cuda_sim/remove_waits.py"])]
 
 
 def fuzz() -> list[Command]:
@@ -143,6 +164,12 @@ STAGES = [
     Stage("fuzz", "parsers of what lies on disk, on inputs made up by libFuzzer", fuzz),
     Stage("embed", "the wheel, and a C++ program that uses it", embed, ("examples/cpp_embed",)),
     Stage("vllm", "end to end with vLLM", vllm, ("tests/vllm",)),
+    Stage(
+        "cuda",
+        "copies by CUDA on a simulated device, also with each wait removed",
+        cuda,
+        only_named=True,
+    ),
     Stage(
         "matrix",
         "every kind of model on every schedule with vLLM",
