@@ -32,14 +32,14 @@ class CudaCopierParts {
   std::unique_ptr<CudaQueue> queue;
 
  private:
-  [[nodiscard]] CopyChoice measured_choice(LogHook const& log) const;
+  [[nodiscard]] CopyChoice measured_choice(CopyMeasureOptions options, LogHook const& log) const;
   [[nodiscard]] Result<void> open_lanes(CudaCopierOptions const& options);
 };
 
 // Without a kernel there is nothing to choose.
-CopyChoice CudaCopierParts::measured_choice(LogHook const& log) const {
+CopyChoice CudaCopierParts::measured_choice(CopyMeasureOptions options, LogHook const& log) const {
   if (session->kernel().function == nullptr) return {};
-  auto const measured = measure_copies(session->api(), session->kernel());
+  auto const measured = measure_copies(session->api(), session->kernel(), options);
   if (measured) return choose(measured.value());
   lmcache::log(
       log, LogLevel::kWarning,
@@ -70,7 +70,7 @@ Result<void> CudaCopierParts::open(CudaCopierOptions const& options, LogHook con
   CudaContext const context = session->context();
   CudaScope const scope{api, context};
   LMC_TRY(cuda_done(api, "cuCtxPushCurrent", scope.status()));
-  choice = options.choice ? *options.choice : measured_choice(log);
+  choice = options.choice ? *options.choice : measured_choice(options.measure, log);
   LMC_TRY_ASSIGN(pinned, PinnedMemory::create(api, context, log));
   if (!options.slots.empty()) pinned->offer(options.slots, options.slots_piece_bytes);
   LMC_TRY(open_lanes(options));

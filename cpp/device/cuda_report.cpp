@@ -9,11 +9,11 @@
 namespace lmcache {
 
 Result<GpuReport> report_gpu(CudaApi const& api, detail::CudaSession::Options const& options,
-                             LogHook const& log) {
+                             LogHook const& log, CopyMeasureOptions measure) {
   LMC_TRY_ASSIGN(auto const session, detail::CudaSession::open(api, options, log));
   CudaScope const scope{api, session->context()};
   LMC_TRY(cuda_done(api, "cuCtxPushCurrent", scope.status()));
-  LMC_TRY_ASSIGN(auto measured, measure_copies(api, session->kernel()));
+  LMC_TRY_ASSIGN(auto measured, measure_copies(api, session->kernel(), measure));
   CopyChoice const choice = choose(measured);
   return GpuReport{.device = session->device_name(),
                    .driver_version = api.driver_version,

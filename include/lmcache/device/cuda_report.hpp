@@ -24,7 +24,7 @@ struct GpuReport {
 // Blocks for some 10 ms. kCuda, kOutOfMemory: the device cannot be used.
 [[nodiscard]] Result<GpuReport> report_gpu(CudaApi const& api,
                                            detail::CudaSession::Options const& options,
-                                           LogHook const& log);
+                                           LogHook const& log, CopyMeasureOptions measure = {});
 // Of a device of this machine. kUnavailable, with the reason: there is none, or no driver.
 [[nodiscard]] Result<GpuReport> report_gpu(int device, LogHook const& log);
 

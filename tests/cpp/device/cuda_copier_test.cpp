@@ -52,7 +52,7 @@ TEST(CudaCopierTest, LoadsHaveTheHighPriority) {
 }
 
 TEST(CudaCopierTest, DefaultOptionsMoveLargeRuns) {
-  CudaWorld world{{}, CudaCopierOptions{}};
+  CudaWorld world{{}, CudaCopierOptions{.choice = CopyChoice{}}};
   CopyScene<CudaEngineMemory> scene{{.planes = 2, .chunks = 3, .largest_page = 900'000}, 1};
   auto const ticket = world.copier().submit(scene.batch(CopyDirection::kEngineToSlot)).value();
   EXPECT_TRUE(world.copier().wait(ticket, soon()).value());
