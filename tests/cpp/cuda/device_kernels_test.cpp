@@ -68,7 +68,7 @@ TEST_P(DeviceKernels, CopyEveryAlignmentThroughTheDevice) {
 TEST_P(DeviceKernels, QuantiseToTheSameBitsAsTheHost) {
   constexpr std::uint64_t kElements = 20'011;
   PinnedBuffer elements{device->api(), kElements * 4}, back{device->api(), kElements * 4};
-  PinnedBuffer codes{device->api(), kElements}, scales{device->api(), kElements / 8};
+  PinnedBuffer codes{device->api(), kElements}, scales{device->api(), (kElements / 32 + 1) * 4};
   std::mt19937 random{9};
   for (std::size_t i = 0; i < kElements; ++i) {  // any bits: NaN, Inf and subnormals among them
     auto const bits = static_cast<std::uint32_t>(random());
