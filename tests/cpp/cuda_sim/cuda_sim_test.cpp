@@ -25,6 +25,7 @@ struct CudaSimTest : ::testing::Test {
     ASSERT_EQ(api().stream_create(&stream, cuda::kStreamNonBlocking, -5), kOk);
     ASSERT_EQ(api().event_create(&event, cuda::kEventDisableTiming), kOk);
     ASSERT_EQ(api().host_alloc(reinterpret_cast<void**>(&host), kBytes, 3), kOk);
+    std::memset(host, 0, kBytes);
     device = sim->allocate_device(kBytes);
     engine = sim->make_engine_stream();
   }
