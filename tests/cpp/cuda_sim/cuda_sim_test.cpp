@@ -80,6 +80,23 @@ TEST_F(CudaSimTest, AnEventOrdersTwoStreams) {
   EXPECT_EQ(host[0], std::byte{7});
 }
 
+TEST_F(CudaSimTest, AnEventThatIsRecordedAgainKeepsThoseWhoWait) {
+  start();
+  CudaStream const other = sim->make_engine_stream();
+  sim->hold(engine);
+  compute(std::byte{7});
+  ASSERT_EQ(api().event_record(event, engine), kOk);
+  ASSERT_EQ(api().stream_wait_event(stream, event, 0), kOk);
+  ASSERT_EQ(api().memcpy_async(host_address(), device, 1, stream), kOk);
+  ASSERT_EQ(api().event_record(event, other), kOk);
+  sim->settle();
+  EXPECT_EQ(api().event_query(event), kOk);  // of its last record
+  sim->release(engine);
+  sim->settle();
+  EXPECT_EQ(host[0], std::byte{7});
+  EXPECT_EQ(api().event_query(event), kOk);
+}
+
 TEST_F(CudaSimTest, AWaitForAnEventThatWasNeverRecordedIsNone) {
   start();
   ASSERT_EQ(api().stream_wait_event(stream, event, 0), kOk);
