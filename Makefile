@@ -3,10 +3,10 @@
 SHELL := /bin/bash
 VENV := $(or $(LMCACHE_VENV),.venv)
 PYTHON := $(VENV)/bin/python
-CPP_FOLDERS := $(wildcard include cpp cuda bindings tests/cpp tests/fuzz examples)
+CPP_FOLDERS := $(wildcard include cpp cuda bindings tests/cpp tests/cuda_sim tests/fuzz examples)
 PYTHON_FOLDERS := $(wildcard python tests scripts examples)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint test-cpp test-py test-asan test-tsan test-fuzz test-embed test-vllm test-differential format clean
+.PHONY: help setup demo test lint test-cpp test-py test-asan test-tsan test-cuda test-fuzz test-embed test-vllm test-differential format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 24
@@ -32,6 +32,9 @@ test-asan:  ## C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
 
 test-tsan:  ## C++ tests under ThreadSanitizer
 	@bash tests/run.sh tsan
+
+test-cuda:  ## copies by CUDA on a simulated device, with the sanitizers, and with each wait removed
+	@bash tests/run.sh cuda
 
 test-fuzz:  ## parsers of what lies on disk, a minute each, on inputs that libFuzzer makes up
 	@bash tests/run.sh fuzz

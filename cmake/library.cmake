@@ -6,14 +6,27 @@ find_package(OpenSSL 3.0 REQUIRED COMPONENTS Crypto SSL)
 find_package(Threads REQUIRED)
 
 file(GLOB_RECURSE lmcache_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/*.cpp)
-if(NOT LMCACHE_WITH_CUDA)
-  list(FILTER lmcache_sources EXCLUDE REGEX "/(cuda_|pinned_cuda)[^/]*$")
+# The CUDA copier is ordinary C++ over a table of calls, and always built. Only this file needs CUDA's headers.
+if(LMCACHE_WITH_CUDA)
+  find_package(CUDAToolkit QUIET)
+endif()
+if(CUDAToolkit_FOUND)
+  list(TRANSFORM CUDAToolkit_INCLUDE_DIRS PREPEND "-isystem" OUTPUT_VARIABLE lmcache_cuda_includes)
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/cpp/device/cuda_abi_check.cpp
+    PROPERTIES COMPILE_OPTIONS "${lmcache_cuda_includes}")
+else()
+  list(FILTER lmcache_sources EXCLUDE REGEX "/device/cuda_abi_check\\.cpp$")
 endif()
 if(NOT LMCACHE_WITH_URING)
   list(FILTER lmcache_sources EXCLUDE REGEX "/io/uring_[^/]*$")
 endif()
 
-add_library(lmcache SHARED ${lmcache_sources})
+set(lmcache_kernel_users ${lmcache_sources})
+list(FILTER lmcache_kernel_users INCLUDE REGEX "/device/cuda_")
+set_property(SOURCE ${lmcache_kernel_users} ${LMCACHE_KERNEL_SOURCES} APPEND PROPERTY INCLUDE_DIRECTORIES ${PROJECT_SOURCE_DIR})
+
+add_library(lmcache SHARED ${lmcache_sources} ${LMCACHE_KERNEL_SOURCES})
+add_dependencies(lmcache lmcache_kernels)
 add_library(lmcache::lmcache ALIAS lmcache)
 target_compile_features(lmcache PUBLIC cxx_std_20)
 target_include_directories(lmcache
@@ -21,7 +34,7 @@ target_include_directories(lmcache
   PRIVATE ${PROJECT_SOURCE_DIR}/cpp)
 target_compile_definitions(lmcache PRIVATE LMC_VERSION="${PROJECT_VERSION}")
 target_link_libraries(lmcache
-  PRIVATE OpenSSL::SSL OpenSSL::Crypto Threads::Threads
+  PRIVATE OpenSSL::SSL OpenSSL::Crypto Threads::Threads ${CMAKE_DL_LIBS}
           $<BUILD_INTERFACE:lmcache_warnings> $<BUILD_INTERFACE:lmcache_sanitize>)
 if(LMCACHE_WITH_URING)
   target_compile_definitions(lmcache PRIVATE LMC_WITH_URING)

@@ -50,6 +50,16 @@ std::uint64_t read(std::atomic<std::uint64_t> const& counter) noexcept {
 
 Error unknown_ticket() { return Error{ErrorCode::kInvalidArgument, "unknown copy ticket"}; }
 
+Error never_arrives(std::uint32_t planes) {
+  return Error{ErrorCode::kCancelled,
+               "the batch ended before " + std::to_string(planes) + " planes arrived"};
+}
+
+// Saturates: a plane beyond the last one means all of them.
+std::uint32_t planes_up_to(std::uint32_t plane, CopyProgress const& progress) noexcept {
+  return plane >= progress.plane_count ? progress.plane_count : plane + 1;
+}
+
 }  // namespace
 
 Result<CopyTicket> DeviceCopier::submit(CopyBatch batch) {
@@ -104,15 +114,23 @@ Result<bool> DeviceCopier::wait_plane(CopyTicket ticket, std::uint32_t plane,
                                       CopyDeadline deadline) {
   auto const before = do_progress(ticket);
   if (!before) return unknown_ticket();
-  // Saturates: a plane beyond the last one means all of them.
-  std::uint32_t const planes = plane >= before->plane_count ? before->plane_count : plane + 1;
+  return wait_planes(ticket, planes_up_to(plane, *before), deadline);
+}
+
+Result<bool> DeviceCopier::wait_planes(CopyTicket ticket, std::uint32_t planes,
+                                       CopyDeadline deadline) {
   auto const progress = do_wait(ticket, planes, deadline);
   if (!progress) return unknown_ticket();
   if (progress->planes_arrived >= planes) return true;
-  if (progress->over) {
-    return Error{ErrorCode::kCancelled, "the batch ended before plane " + std::to_string(plane)};
-  }
+  if (progress->over) return never_arrives(planes);
   return false;
+}
+
+Result<bool> DeviceCopier::stream_wait_plane(CopyTicket ticket, std::uint32_t plane,
+                                             EngineStream stream, CopyDeadline deadline) {
+  auto const before = do_progress(ticket);
+  if (!before) return unknown_ticket();
+  return do_stream_wait(ticket, planes_up_to(plane, *before), stream, deadline);
 }
 
 void DeviceCopier::cancel(CopyTicket ticket) { do_cancel(ticket); }

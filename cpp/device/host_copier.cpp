@@ -48,6 +48,11 @@ std::optional<CopyProgress> HostCopier::do_wait(CopyTicket ticket, std::uint32_t
   return pool_->wait(ticket, planes, deadline);
 }
 
+Result<bool> HostCopier::do_stream_wait(CopyTicket ticket, std::uint32_t planes, EngineStream,
+                                        CopyDeadline deadline) {
+  return wait_planes(ticket, planes, deadline);
+}
+
 void HostCopier::do_cancel(CopyTicket ticket) { pool_->cancel(ticket); }
 
 void HostCopier::do_retire(CopyTicket ticket) { pool_->retire(ticket); }

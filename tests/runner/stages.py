@@ -17,6 +17,7 @@ TOOLS = Path(PYTHON).parent
 CORES = str(len(os.sched_getaffinity(0)))
 LONGEST_SECONDS = 3600.0  # of what is measured by the work done, on a slow machine
 PARSER_PROGRAM = "net_resp_values"  # of tests/python/net
+KERNELS = "lmcache_kernels"  # of tests/python/cuda
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -47,12 +48,18 @@ def pytest(*arguments: str) -> Command:
     return Command([PYTHON, "-m", "pytest", "-q", *arguments])
 
 
-def cpp(preset: str) -> list[Command]:
-    """Configure, build and run the C++ tests of a preset."""
-    ctest = [str(TOOLS / "ctest"), "--preset", preset, "-j", CORES, "--no-tests=error"]
+def ctest_of(preset: str, *arguments: str) -> list[str]:
+    """Return a run of the C++ tests of a preset."""
+    ctest = [str(TOOLS / "ctest"), "--preset", preset, "-j", CORES, "--no-tests=error", *arguments]
     if preset == "tsan" and shutil.which("setarch"):
         # older ThreadSanitizers refuse the address layouts of newer kernels
-        ctest = ["setarch", "-R", *ctest]
+        return ["setarch", "-R", *ctest]
+    return ctest
+
+
+def cpp(preset: str) -> list[Command]:
+    """Configure, build and run the C++ tests of a preset."""
+    ctest = ctest_of(preset)
     return [
         tool("cmake", "--preset", preset),
         tool("cmake", "--build", "--preset", preset, "-j", CORES),
@@ -62,12 +69,28 @@ def cpp(preset: str) -> list[Command]:
 
 
 def python() -> list[Command]:
-    """Build the program that one of the Python tests asks, then run them."""
+    """Build what the Python tests ask or look at, then run them."""
+    build = ["--build", "--preset", "dev", "-j", CORES, "--target", PARSER_PROGRAM, KERNELS]
     return [
         tool("cmake", "--preset", "dev"),
-        tool("cmake", "--build", "--preset", "dev", "-j", CORES, "--target", PARSER_PROGRAM),
+        tool("cmake", *build),
         pytest("tests/python"),
     ]
+
+
+def cuda() -> list[Command]:
+    """Run what copies by CUDA on a simulated device, with the sanitizers and with parts removed."""
+    units = ["cuda", "cuda_sim", "device", "memory"]
+    commands = []
+    for preset in ("dev", "asan", "tsan"):
+        targets = [f"{unit}_tests" for unit in units]
+        ctest = ctest_of(preset, "-L", f"^({'|'.join(units)})$")
+        commands += [
+            tool("cmake", "--preset", preset),
+            tool("cmake", "--build", "--preset", preset, "-j", CORES, "--target", *targets),
+            Command(ctest, SANITIZERS if preset != "dev" else {}),
+        ]
+    return [*commands, Command([PYTHON, "tests/cuda_sim/remove_waits.py"])]
 
 
 def fuzz() -> list[Command]:
@@ -158,6 +181,12 @@ STAGES = [
     Stage("fuzz", "parsers of what lies on disk, on inputs made up by libFuzzer", fuzz),
     Stage("embed", "the wheel, and a C++ program that uses it", embed, ("examples/cpp_embed",)),
     Stage("vllm", "end to end with vLLM", vllm, ("tests/vllm",)),
+    Stage(
+        "cuda",
+        "copies by CUDA on a simulated device, also with each wait removed",
+        cuda,
+        only_named=True,
+    ),
     Stage(
         "matrix",
         "every kind of model on every schedule with vLLM",

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include <lmcache/layout/copy_plan.hpp>
@@ -41,12 +42,21 @@ struct CopyItem {
 // never under a lock of the copier. It may submit() and poll; it must not wait, cancel() or throw.
 using CopyItemDone = std::function<void(std::uint32_t item, CopyStatus status)>;
 
+// A queue of the device on which the engine computes, as the engine's framework names it (a
+// cudaStream_t; 0 is the device's default one). Copiers of host memory have no use for it.
+struct EngineStream {
+  std::uintptr_t handle = 0;
+};
+
 struct CopyBatch {
   CopyDirection direction = CopyDirection::kEngineToSlot;
   CopyPriority priority = CopyPriority::kForeground;
   std::uint32_t plane_count = 0;  // every run.plane is below it
   std::vector<CopyItem> items = {};
   CopyItemDone on_item = {};  // may be empty; destroyed when the ticket is retired
+  // The copy waits, on the device, for what was put on this stream before submit(): the blocks of a
+  // store may still be written by it, those of a load still be read.
+  std::optional<EngineStream> engine_stream = std::nullopt;
 };
 
 // Names one submitted batch. 0 = none. Never used twice within one copier.

@@ -68,6 +68,14 @@ class DeviceCopier {
   [[nodiscard]] Result<bool> wait_plane(CopyTicket ticket, std::uint32_t plane,
                                         CopyDeadline deadline);
 
+  // Makes what is put on `stream` from now on wait, on the device, until planes 0..plane have
+  // arrived (load), or until their blocks were read (store). The host waits only until the copies
+  // are on their way: microseconds, unless they need buffers that others hold. A copier of host
+  // memory has no streams and waits for the planes themselves. True: it will. False: the deadline
+  // passed first, and the stream does not wait. kCancelled: they never will.
+  [[nodiscard]] Result<bool> stream_wait_plane(CopyTicket ticket, std::uint32_t plane,
+                                               EngineStream stream, CopyDeadline deadline);
+
   // Drops what has not begun, waits for the pieces that have (microseconds each). When it returns
   // the batch is over and no thread touches its memory again. No effect on batches that are over.
   // Not to be called from a callback.
@@ -79,6 +87,9 @@ class DeviceCopier {
 
  protected:
   DeviceCopier() = default;
+  // wait_plane() by the number of planes.
+  [[nodiscard]] Result<bool> wait_planes(CopyTicket ticket, std::uint32_t planes,
+                                         CopyDeadline deadline);
 
   // The batch is valid: slots and engine addresses are set where there are bytes, planes are in
   // range.
@@ -90,6 +101,9 @@ class DeviceCopier {
   static constexpr std::uint32_t kWholeBatch = 0xffffffff;
   virtual std::optional<CopyProgress> do_wait(CopyTicket ticket, std::uint32_t planes,
                                               CopyDeadline deadline) = 0;
+  // As stream_wait_plane() for the first `planes` planes, at most as many as the batch has.
+  virtual Result<bool> do_stream_wait(CopyTicket ticket, std::uint32_t planes, EngineStream stream,
+                                      CopyDeadline deadline) = 0;
   virtual void do_cancel(CopyTicket ticket) = 0;
   virtual void do_retire(CopyTicket ticket) = 0;
 

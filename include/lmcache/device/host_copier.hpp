@@ -40,6 +40,8 @@ class HostCopier final : public DeviceCopier {
   CopyStatus do_item_status(CopyTicket ticket, std::uint32_t item) const override;
   std::optional<CopyProgress> do_wait(CopyTicket ticket, std::uint32_t planes,
                                       CopyDeadline deadline) override;
+  Result<bool> do_stream_wait(CopyTicket ticket, std::uint32_t planes, EngineStream stream,
+                              CopyDeadline deadline) override;
   void do_cancel(CopyTicket ticket) override;
   void do_retire(CopyTicket ticket) override;
 

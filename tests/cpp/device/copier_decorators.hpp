@@ -37,6 +37,11 @@ class CopierDecorator : public DeviceCopier {
     }
     return inner_->progress(ticket);
   }
+  Result<bool> do_stream_wait(CopyTicket ticket, std::uint32_t planes, EngineStream stream,
+                              CopyDeadline deadline) override {
+    if (planes == 0) return wait_planes(ticket, 0, deadline);
+    return inner_->stream_wait_plane(ticket, planes - 1, stream, deadline);
+  }
   void do_cancel(CopyTicket ticket) override { inner_->cancel(ticket); }
   void do_retire(CopyTicket ticket) override { inner_->retire(ticket); }
 

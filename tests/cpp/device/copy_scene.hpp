@@ -29,6 +29,7 @@ inline Bytes random_bytes(std::size_t bytes, std::mt19937_64& random) {
 // Where the serving engine's memory lies: here the host's. Another device brings its own class.
 class HostEngineMemory {
  public:
+  using Slot = Bytes;  // where slots lie
   explicit HostEngineMemory(std::size_t bytes) : bytes_(bytes) {}
   std::byte* data() { return bytes_.data(); }
   void write(Bytes const& bytes) { std::copy(bytes.begin(), bytes.end(), bytes_.begin()); }
@@ -48,10 +49,15 @@ struct SceneShape {
 template <class EngineMemory>
 class CopyScene {
  public:
+  using Slot = typename EngineMemory::Slot;
+
   CopyScene(SceneShape shape, std::uint64_t seed)
       : shape_{shape}, random_{seed}, engine_{lay_out()}, slots_(shape.chunks) {
     refill_engine();
-    for (Bytes& slot : slots_) slot = random_bytes(slot_bytes_, random_);
+    for (Slot& slot : slots_) {
+      Bytes const bytes = random_bytes(slot_bytes_, random_);
+      slot.assign(bytes.begin(), bytes.end());
+    }
   }
 
   // Gives the engine's memory new random content, and every chunk other blocks.
@@ -120,10 +126,10 @@ class CopyScene {
 
   void poison(std::byte value) {
     engine_.write(Bytes(engine_bytes_, value));
-    for (Bytes& slot : slots_) std::fill(slot.begin(), slot.end(), value);
+    for (Slot& slot : slots_) std::fill(slot.begin(), slot.end(), value);
   }
   [[nodiscard]] bool is_poisoned(std::byte value) const {
-    auto const all = [value](Bytes const& bytes) {
+    auto const all = [value](auto const& bytes) {
       return std::memcmp(bytes.data(), Bytes(bytes.size(), value).data(), bytes.size()) == 0;
     };
     return all(engine_.read()) && std::all_of(slots_.begin(), slots_.end(), all);
@@ -174,7 +180,7 @@ class CopyScene {
   std::size_t slot_bytes_ = 0;
   Bytes image_;
   EngineMemory engine_;
-  std::vector<Bytes> slots_;
+  std::vector<Slot> slots_;
 };
 
 }  // namespace lmcache::test

@@ -43,6 +43,21 @@ TEST(HostCopierTest, DefaultOptionsMoveLargeRuns) {
   EXPECT_TRUE(scene.all_same());
 }
 
+// Host memory has no streams: the call returns when the planes are there.
+TEST(HostCopierTest, AStreamThatWaitsIsTheHost) {
+  auto copier = std::move(HostCopier::create()).value();
+  CopyScene<HostEngineMemory> scene{{.planes = 3}, 2};
+  auto batch = scene.batch(CopyDirection::kSlotToEngine);
+  batch.engine_stream = EngineStream{.handle = 0};
+  auto const ticket = copier->submit(std::move(batch)).value();
+  EXPECT_TRUE(copier->stream_wait_plane(ticket, 1, {}, soon()).value());
+  EXPECT_TRUE(copier->plane_done(ticket, 1));
+  EXPECT_TRUE(copier->stream_wait_plane(ticket, 77, {}, soon()).value());
+  EXPECT_TRUE(scene.all_same());
+  EXPECT_EQ(copier->stream_wait_plane({987}, 0, {}, soon()).error().code(),
+            ErrorCode::kInvalidArgument);
+}
+
 }  // namespace
 
 INSTANTIATE_TYPED_TEST_SUITE_P(HostOneThread, CopierConformance, OneThread);

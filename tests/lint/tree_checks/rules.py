@@ -31,7 +31,8 @@ CPP_PUBLIC_ONLY = ("include/", "bindings/", "examples/")
 # Which headers (regular expression) only these paths may include.
 CPP_CONFINED = {
     r"^(Python\.h|pybind11/)": ("bindings/",),
-    r"^(cuda|cuda_runtime|cuda_runtime_api|driver_types|cuda_fp8|cuda_fp16|cuda_bf16)(\.h|/)": (
+    # cuda/x.hpp is ours: kernels and their arguments as plain data; <cuda/atomic> is NVIDIA's
+    r"^(cuda|cuda_\w+|driver_types)(\.h$|/(?!\w+\.hpp$))": (
         "cuda/",
         "cpp/device/cuda_",
         "cpp/memory/pinned_cuda",
