@@ -4,13 +4,8 @@
 #include <pybind11/stl.h>
 #include <pybind11/typing.h>
 
-#include <algorithm>
-#include <chrono>
 #include <limits>
 #include <string>
-#include <tuple>
-
-#include <lmcache/layout/kv_view.hpp>
 
 #include "errors.hpp"
 #include "module.hpp"
@@ -39,10 +34,6 @@ std::vector<ChunkRef> unpacked(Refs const& refs) {
   out.reserve(refs.size());
   for (auto const ref : refs) out.push_back(ChunkRef::unpack(ref));
   return out;
-}
-
-std::chrono::milliseconds milliseconds(std::int64_t timeout_ms) {
-  return std::chrono::milliseconds{std::clamp<std::int64_t>(timeout_ms, 0, 86'400'000)};
 }
 
 }  // namespace
@@ -316,81 +307,6 @@ void bind_engine(py::module_& module) {
   });
   bind_transfers(engine);
   bind_tracing(engine);
-}
-
-void bind_transfers(py::class_<EngineHolder, std::shared_ptr<EngineHolder>>& engine) {
-  using StoreTuple = std::tuple<std::uint64_t, std::vector<std::uint32_t>>;
-  using LoadTuple = std::tuple<std::uint64_t, std::uint32_t, std::vector<std::uint32_t>>;
-  engine.def(
-      "register_view",
-      [](EngineHolder& self,
-         std::vector<std::tuple<std::uintptr_t, std::int64_t, std::uint64_t>> const& planes,
-         std::uint32_t num_blocks, std::uint32_t group_block_tokens) {
-        KvView view{.planes = {}, .num_blocks = num_blocks, .block_tokens = group_block_tokens};
-        for (auto const& [address, stride, page] : planes) {
-          view.planes.push_back({.base = reinterpret_cast<std::byte*>(address),
-                                 .block_stride_bytes = stride,
-                                 .page_bytes = page});
-        }
-        return unwrap(self.get()->register_view(std::move(view)));
-      },
-      "planes"_a, "num_blocks"_a, "group_block_tokens"_a,
-      "planes: (address, block stride in bytes, page bytes). The memory must outlive the view.");
-  engine.def(
-      "unregister_view", [](EngineHolder& self, ViewId view) { self.get()->unregister_view(view); },
-      "view"_a);
-  engine.def(
-      "submit_store",
-      [](EngineHolder& self, ViewId view, std::vector<StoreTuple> items) {
-        std::vector<StoreItem> list;
-        list.reserve(items.size());
-        for (auto& [ref, blocks] : items) {
-          list.push_back({.ref = ChunkRef::unpack(ref), .blocks = std::move(blocks)});
-        }
-        auto const target = self.get();
-        return unwrap(without_gil([&] { return target->submit_store(view, list); }));
-      },
-      "view"_a, "items"_a,
-      "items: (ref, block ids that hold the chunk). Never blocks on the copy.");
-  engine.def(
-      "submit_load",
-      [](EngineHolder& self, ViewId view, std::vector<LoadTuple> items) {
-        std::vector<LoadItem> list;
-        list.reserve(items.size());
-        for (auto& [ref, first, blocks] : items) {
-          list.push_back(
-              {.ref = ChunkRef::unpack(ref), .first_block = first, .blocks = std::move(blocks)});
-        }
-        auto const target = self.get();
-        return unwrap(without_gil([&] { return target->submit_load(view, list); }));
-      },
-      "view"_a, "items"_a, "items: (ref, first block inside the chunk, destination block ids).");
-  engine.def("poll", [](EngineHolder& self, JobId job) { return self.get()->poll(job); }, "job"_a);
-  engine.def(
-      "wait",
-      [](EngineHolder& self, JobId job, std::int64_t timeout_ms) {
-        auto const target = self.get();
-        return without_gil([&] { return target->wait(job, milliseconds(timeout_ms)); });
-      },
-      "job"_a, "timeout_ms"_a, "True when done, False at the deadline.");
-  engine.def(
-      "wait_plane",
-      [](EngineHolder& self, JobId job, std::uint32_t plane, std::int64_t timeout_ms) {
-        auto const target = self.get();
-        return without_gil(
-            [&] { return target->wait_plane(job, plane, milliseconds(timeout_ms)); });
-      },
-      "job"_a, "plane"_a, "timeout_ms"_a, "True when planes 0..plane have arrived.");
-  engine.def(
-      "cancel_job",
-      [](EngineHolder& self, JobId job) {
-        auto const target = self.get();
-        without_gil([&] { target->cancel_job(job); });
-      },
-      "job"_a, "Drops what has not begun; afterwards no thread touches the view for this job.");
-  engine.def(
-      "finish", [](EngineHolder& self, JobId job) { return self.get()->finish_job(job); }, "job"_a,
-      "Forgets a job that is done; returns the indices of the items that failed.");
 }
 
 }  // namespace lmcache::bindings

@@ -5,6 +5,9 @@
 #include <pybind11/pybind11.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <memory>
 #include <utility>
 
@@ -81,6 +84,10 @@ struct FetchHolder {
     if (owner && owner->closed()) fetch.forget();
   }
 };
+
+inline std::chrono::milliseconds milliseconds(std::int64_t timeout_ms) {
+  return std::chrono::milliseconds{std::clamp<std::int64_t>(timeout_ms, 0, 86'400'000)};
+}
 
 void bind_transfers(py::class_<EngineHolder, std::shared_ptr<EngineHolder>>& engine);
 void bind_tracing(py::class_<EngineHolder, std::shared_ptr<EngineHolder>>& engine);

@@ -7,9 +7,8 @@
 #include <deque>
 #include <functional>
 #include <mutex>
-#include <thread>
 
-#include <lmcache/device/host_copier.hpp>
+#include <lmcache/engine/device_copiers.hpp>
 #include <lmcache/engine/disk_side.hpp>
 #include <lmcache/engine/fetch_planner.hpp>
 #include <lmcache/engine/housekeeper.hpp>
@@ -29,7 +28,7 @@ struct Engine::State {
     std::unique_ptr<DiskSide> disk;
     std::unique_ptr<RemoteSide> remote;
   };
-  State(std::unique_ptr<DramTier> opened, Lower lower, std::unique_ptr<DeviceCopier> copier,
+  State(std::unique_ptr<DramTier> opened, Lower lower, std::unique_ptr<DeviceCopiers> copiers,
         Clock const& time)
       : clock{time},
         tier{std::move(opened)},
@@ -43,7 +42,7 @@ struct Engine::State {
                 time},
         disk{std::move(lower.disk)},
         remote{std::move(lower.remote)},
-        jobs{*tier, std::move(copier), time, on_stored()},
+        jobs{*tier, std::move(copiers), time, on_stored()},
         housekeeper{*tier, upkeep()} {}
 
   [[nodiscard]] TransferJobs::OnStored on_stored() {
@@ -90,11 +89,6 @@ SystemClock const kSystemClock;
 
 CopyDeadline after(std::chrono::milliseconds timeout) {
   return std::chrono::steady_clock::now() + timeout;
-}
-
-std::uint32_t copy_threads(EngineOptions const& options) {
-  if (options.copy_threads != 0) return options.copy_threads;
-  return std::clamp(std::thread::hardware_concurrency(), 1u, 4u);
 }
 
 Result<DramNamespace> make_namespace(NamespaceSpec spec, KvGeometry const& geometry) {
@@ -174,7 +168,6 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log)
 Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log,
                                              Clock const& clock) {
   LMC_TRY_ASSIGN(auto const eviction, parse_eviction(options.eviction));
-  LMC_TRY_ASSIGN(auto copier, HostCopier::create({.threads = copy_threads(options)}));
   LMC_TRY_ASSIGN(auto tier,
                  DramTier::open({.name = options.segment == "private" ? "" : options.segment,
                                  .directory = options.directory,
@@ -200,9 +193,10 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options, LogHook log,
   if (!options.remote_url.empty() || options.remote_calls) {
     LMC_TRY_ASSIGN(lower.remote, RemoteSide::open(options, *tier, clock, log));
   }
+  LMC_TRY_ASSIGN(auto copiers, DeviceCopiers::open(options, tier->segment(), log));
   std::unique_ptr<Engine> engine{new Engine{std::move(options)}};
   engine->state_ =
-      std::make_unique<State>(std::move(tier), std::move(lower), std::move(copier), clock);
+      std::make_unique<State>(std::move(tier), std::move(lower), std::move(copiers), clock);
   if (!engine->state_->housekeeper.started())
     return Error{ErrorCode::kUnavailable, "cannot start a thread for the upkeep of the segment"};
   return engine;
@@ -327,11 +321,13 @@ Result<ViewId> Engine::register_view(KvView view) {
   return state_->jobs.register_view(std::move(view));
 }
 void Engine::unregister_view(ViewId view) { state_->jobs.unregister_view(view); }
-Result<JobId> Engine::submit_store(ViewId view, std::span<StoreItem const> items) {
-  return state_->jobs.submit_store(view, items);
+Result<JobId> Engine::submit_store(ViewId view, std::span<StoreItem const> items,
+                                   std::optional<EngineStream> stream) {
+  return state_->jobs.submit_store(view, items, stream);
 }
-Result<JobId> Engine::submit_load(ViewId view, std::span<LoadItem const> items) {
-  return state_->jobs.submit_load(view, items);
+Result<JobId> Engine::submit_load(ViewId view, std::span<LoadItem const> items,
+                                  std::optional<EngineStream> stream) {
+  return state_->jobs.submit_load(view, items, stream);
 }
 bool Engine::poll(JobId job) const { return state_->jobs.poll(job); }
 bool Engine::wait(JobId job, std::chrono::milliseconds timeout) {
@@ -339,6 +335,10 @@ bool Engine::wait(JobId job, std::chrono::milliseconds timeout) {
 }
 bool Engine::wait_plane(JobId job, std::uint32_t plane, std::chrono::milliseconds timeout) {
   return state_->jobs.wait_plane(job, plane, after(timeout));
+}
+Result<bool> Engine::stream_wait_plane(JobId job, std::uint32_t plane, EngineStream stream,
+                                       std::chrono::milliseconds timeout) {
+  return state_->jobs.stream_wait_plane(job, plane, stream, after(timeout));
 }
 void Engine::cancel_job(JobId job) { state_->jobs.cancel(job); }
 std::vector<std::uint32_t> Engine::finish_job(JobId job) { return state_->jobs.finish(job); }

@@ -18,22 +18,23 @@ struct TransferJobs::Job {
     std::uint32_t tokens;
     std::uint64_t size_bytes;
   };
-  CopyTicket ticket;                 // none: nothing was to be copied
+  Copy copy;                         // no ticket: nothing was to be copied
   std::vector<Chunk> chunks;         // one per item of the batch
   std::vector<std::uint8_t> failed;  // per item of the caller
   std::int64_t started_ns = 0;
   std::atomic<std::uint32_t> open{0};  // chunks still under way
 };
 
-TransferJobs::TransferJobs(DramTier& tier, std::unique_ptr<DeviceCopier> copier, Clock const& clock,
-                           OnStored on_stored)
-    : tier_{tier}, clock_{clock}, on_stored_{std::move(on_stored)}, copier_{std::move(copier)} {}
+TransferJobs::TransferJobs(DramTier& tier, std::unique_ptr<DeviceCopiers> copiers,
+                           Clock const& clock, OnStored on_stored)
+    : tier_{tier}, clock_{clock}, on_stored_{std::move(on_stored)}, copiers_{std::move(copiers)} {}
 
-TransferJobs::~TransferJobs() { copier_.reset(); }
+TransferJobs::~TransferJobs() { copiers_.reset(); }
 
 Result<ViewId> TransferJobs::register_view(KvView view) {
   LMC_TRY(validate(view));
-  auto shared = std::make_shared<KvView const>(std::move(view));
+  LMC_TRY_ASSIGN(auto* const copier, copiers_->of(view.device));
+  auto shared = std::make_shared<View const>(View{.kv = std::move(view), .copier = copier});
   std::lock_guard const lock{mutex_};
   views_.emplace(next_view_, std::move(shared));
   return next_view_++;
@@ -44,7 +45,7 @@ void TransferJobs::unregister_view(ViewId view) {
   views_.erase(view);
 }
 
-Result<std::shared_ptr<KvView const>> TransferJobs::view_of(ViewId view) const {
+Result<std::shared_ptr<TransferJobs::View const>> TransferJobs::view_of(ViewId view) const {
   std::lock_guard const lock{mutex_};
   auto const found = views_.find(view);
   if (found == views_.end()) {
@@ -64,15 +65,19 @@ std::uint64_t block_bytes(KvView const& view) {
 
 }  // namespace
 
-Result<JobId> TransferJobs::submit_store(ViewId view_id, std::span<StoreItem const> items) {
-  LMC_TRY_ASSIGN(auto const view, view_of(view_id));
+Result<JobId> TransferJobs::submit_store(ViewId view_id, std::span<StoreItem const> items,
+                                         std::optional<EngineStream> stream) {
+  LMC_TRY_ASSIGN(auto const registered, view_of(view_id));
+  KvView const* const view = &registered->kv;
   auto job = std::make_unique<Job>();
+  job->copy.copier = registered->copier;
   job->failed.assign(items.size(), 0);
   CopyBatch batch{.direction = CopyDirection::kEngineToSlot,
                   .priority = CopyPriority::kBackground,
                   .plane_count = static_cast<std::uint32_t>(view->planes.size()),
                   .items = {},
-                  .on_item = {}};
+                  .on_item = {},
+                  .engine_stream = stream};
   std::uint64_t const per_block = block_bytes(*view);
   for (std::uint32_t i = 0; i < items.size(); ++i) {
     auto const& item = items[i];
@@ -108,15 +113,19 @@ Result<JobId> TransferJobs::submit_store(ViewId view_id, std::span<StoreItem con
   return start(std::move(job), std::move(batch));
 }
 
-Result<JobId> TransferJobs::submit_load(ViewId view_id, std::span<LoadItem const> items) {
-  LMC_TRY_ASSIGN(auto const view, view_of(view_id));
+Result<JobId> TransferJobs::submit_load(ViewId view_id, std::span<LoadItem const> items,
+                                        std::optional<EngineStream> stream) {
+  LMC_TRY_ASSIGN(auto const registered, view_of(view_id));
+  KvView const* const view = &registered->kv;
   auto job = std::make_unique<Job>();
+  job->copy.copier = registered->copier;
   job->failed.assign(items.size(), 0);
   CopyBatch batch{.direction = CopyDirection::kSlotToEngine,
                   .priority = CopyPriority::kForeground,
                   .plane_count = static_cast<std::uint32_t>(view->planes.size()),
                   .items = {},
-                  .on_item = {}};
+                  .on_item = {},
+                  .engine_stream = stream};
   std::uint64_t const per_block = block_bytes(*view);
   for (std::uint32_t i = 0; i < items.size(); ++i) {
     auto const& item = items[i];
@@ -159,10 +168,8 @@ Result<JobId> TransferJobs::start(std::unique_ptr<Job> job, CopyBatch batch) {
   job->started_ns = clock_.monotonic_ns();
   job->open.store(static_cast<std::uint32_t>(job->chunks.size()));
   bool const load = batch.direction == CopyDirection::kSlotToEngine;
-  // Submitted under the lock, so that whoever learns the id finds the ticket; submit() never waits.
-  std::lock_guard const lock{mutex_};
   if (!job->chunks.empty()) {
-    auto ticket = copier_->submit(std::move(batch));
+    auto ticket = job->copy.copier->submit(std::move(batch));
     if (!ticket) {
       for (auto const& chunk : job->chunks) {
         ChunkRef const refs[] = {chunk.ref};
@@ -172,8 +179,10 @@ Result<JobId> TransferJobs::start(std::unique_ptr<Job> job, CopyBatch batch) {
       }
       return std::move(ticket).error();
     }
-    job->ticket = ticket.value();
+    job->copy.ticket = ticket.value();
   }
+  // Nobody knows the id yet.
+  std::lock_guard const lock{mutex_};
   JobId const id = next_job_++;
   jobs_.emplace(id, std::move(job));
   return id;
@@ -222,38 +231,50 @@ void TransferJobs::load_done(Job& job, std::uint32_t item, CopyStatus status) {
   }
 }
 
-CopyTicket TransferJobs::ticket_of(JobId id) const {
+TransferJobs::Copy TransferJobs::copy_of(JobId id) const {
   std::lock_guard const lock{mutex_};
   auto const found = jobs_.find(id);
-  return found == jobs_.end() ? CopyTicket{} : found->second->ticket;
+  return found == jobs_.end() ? Copy{} : found->second->copy;
 }
 
 bool TransferJobs::poll(JobId id) const {
-  auto const ticket = ticket_of(id);
-  return !ticket || copier_->done(ticket);
+  auto const copy = copy_of(id);
+  return !copy.ticket || copy.copier->done(copy.ticket);
 }
 
 bool TransferJobs::wait(JobId id, CopyDeadline deadline) {
-  auto const ticket = ticket_of(id);
-  if (!ticket) return true;
-  auto const over = copier_->wait(ticket, deadline);
+  auto const copy = copy_of(id);
+  if (!copy.ticket) return true;
+  auto const over = copy.copier->wait(copy.ticket, deadline);
   return !over || over.value();
 }
 
 bool TransferJobs::wait_plane(JobId id, std::uint32_t plane, CopyDeadline deadline) {
-  auto const ticket = ticket_of(id);
-  if (!ticket) return true;
-  auto const arrived = copier_->wait_plane(ticket, plane, deadline);
+  auto const copy = copy_of(id);
+  if (!copy.ticket) return true;
+  auto const arrived = copy.copier->wait_plane(copy.ticket, plane, deadline);
   return arrived && arrived.value();
 }
 
+Result<bool> TransferJobs::stream_wait_plane(JobId id, std::uint32_t plane, EngineStream stream,
+                                             CopyDeadline deadline) {
+  auto const copy = copy_of(id);
+  if (!copy.ticket) return true;
+  auto waits = copy.copier->stream_wait_plane(copy.ticket, plane, stream, deadline);
+  if (waits || waits.error().code() != ErrorCode::kCancelled) return waits;
+  // What is on the device already ends by itself. Then poll() says that the job is over.
+  (void)copy.copier->wait(copy.ticket, deadline);
+  return false;
+}
+
 void TransferJobs::cancel(JobId id) {
-  if (auto const ticket = ticket_of(id)) copier_->cancel(ticket);
+  auto const copy = copy_of(id);
+  if (copy.ticket) copy.copier->cancel(copy.ticket);
 }
 
 std::vector<std::uint32_t> TransferJobs::finish(JobId id) {
-  auto const ticket = ticket_of(id);
-  if (ticket && !copier_->done(ticket)) return {};
+  auto const copy = copy_of(id);
+  if (copy.ticket && !copy.copier->done(copy.ticket)) return {};
   std::unique_ptr<Job> job;
   {
     std::lock_guard const lock{mutex_};
@@ -262,7 +283,7 @@ std::vector<std::uint32_t> TransferJobs::finish(JobId id) {
     job = std::move(found->second);
     jobs_.erase(found);
   }
-  if (ticket) copier_->retire(ticket);
+  if (copy.ticket) copy.copier->retire(copy.ticket);
   std::vector<std::uint32_t> failed;
   for (std::uint32_t i = 0; i < job->failed.size(); ++i) {
     if (job->failed[i] != 0) failed.push_back(i);

@@ -44,6 +44,10 @@ Result<void> validate(KvView const& view) {
   if (view.planes.empty()) return invalid("no planes, allowed: at least 1");
   if (view.num_blocks == 0) return invalid("num_blocks is 0, allowed: at least 1");
   if (view.block_tokens == 0) return invalid("block_tokens is 0, allowed: at least 1");
+  if (view.device.ordinal < 0) {
+    return invalid("device.ordinal is " + std::to_string(view.device.ordinal) +
+                   ", allowed: at least 0");
+  }
   for (std::size_t i = 0; i < view.planes.size(); ++i) {
     LMC_TRY(validate_plane(view.planes[i], view.num_blocks, "planes[" + std::to_string(i) + "]"));
   }

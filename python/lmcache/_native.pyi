@@ -328,28 +328,40 @@ class Engine:
         planes: collections.abc.Sequence[tuple[int, int, int]],
         num_blocks: int,
         group_block_tokens: int,
+        cuda_device: int | None = None,
     ) -> int:
         """
         planes: (address, block stride in bytes, page bytes). The memory must outlive the view.
+        cuda_device: whose memory it is, None: the host's. The first view of a device starts CUDA.
         """
     def reserve(
         self, namespace: Namespace, prompt: Prompt, first_chunk: int, end_token: int
     ) -> list[list[int]]: ...
     def stats(self) -> dict[str, int]: ...
     def status(self) -> dict[str, typing.Any]: ...
+    def stream_wait_plane(self, job: int, plane: int, stream: int, timeout_ms: int) -> bool:
+        """
+        Makes a CUDA stream wait, on the device, for planes 0..plane. False: it does not, since the
+        copies were not on their way at the deadline, or never will be.
+        """
     def submit_load(
         self,
         view: int,
         items: collections.abc.Sequence[tuple[int, int, collections.abc.Sequence[int]]],
+        stream: int | None = None,
     ) -> int:
         """
-        items: (ref, first block inside the chunk, destination block ids).
+        items: (ref, first block inside the chunk, destination block ids). stream: as of a store.
         """
     def submit_store(
-        self, view: int, items: collections.abc.Sequence[tuple[int, collections.abc.Sequence[int]]]
+        self,
+        view: int,
+        items: collections.abc.Sequence[tuple[int, collections.abc.Sequence[int]]],
+        stream: int | None = None,
     ) -> int:
         """
         items: (ref, block ids that hold the chunk). Never blocks on the copy.
+        stream: the copies wait for what is on this CUDA stream by now; 0: the default one.
         """
     def trace_request(
         self,

@@ -23,6 +23,7 @@
 #include <lmcache/base/clock.hpp>
 #include <lmcache/base/log.hpp>
 #include <lmcache/base/result.hpp>
+#include <lmcache/device/copy_batch.hpp>
 #include <lmcache/engine/engine_options.hpp>
 #include <lmcache/engine/fetch.hpp>
 #include <lmcache/engine/segment_status.hpp>
@@ -108,9 +109,9 @@ struct ServedRequest {
 using ViewId = std::uint32_t;
 using JobId = std::uint64_t;
 
-// Thread-safe. No call waits for a copy but wait(), wait_plane(), cancel_job() and the destructor.
-// Locks that other processes hold are waited for 50 ms at most; then the answer is a miss or a
-// dropped store.
+// Thread-safe. No call waits for a copy but wait(), wait_plane(), stream_wait_plane() of host
+// memory, cancel_job() and the destructor. Locks that other processes hold are waited for 50 ms at
+// most; then the answer is a miss or a dropped store.
 class Engine {
  public:
   // Maps or makes the segment: under a second, whatever its size. `clock` must outlive the engine.
@@ -164,13 +165,19 @@ class Engine {
   void cancel(std::span<ChunkRef const> refs);
   [[nodiscard]] bool is_ready(ChunkRef ref) const;
 
-  // The view's memory must outlive the view. Errors: kInvalidArgument.
+  // The view's memory must outlive the view. Errors: kInvalidArgument; of a CUDA device whatever
+  // keeps it from being used, with the reason. The first view of such a device waits until the
+  // driver has started: a second or so.
   [[nodiscard]] Result<ViewId> register_view(KvView view);
   void unregister_view(ViewId view);
   // Errors: kInvalidArgument (unknown view), and those of a device that takes no work. Items whose
   // chunk is gone, or that do not fit it or the view, fail alone; see finish_job().
-  [[nodiscard]] Result<JobId> submit_store(ViewId view, std::span<StoreItem const> items);
-  [[nodiscard]] Result<JobId> submit_load(ViewId view, std::span<LoadItem const> items);
+  // `stream`: the copies wait, on the device, for what was put on this stream before: what computes
+  // the blocks of a store, what still reads those of a load. Host memory has no streams.
+  [[nodiscard]] Result<JobId> submit_store(ViewId view, std::span<StoreItem const> items,
+                                           std::optional<EngineStream> stream = std::nullopt);
+  [[nodiscard]] Result<JobId> submit_load(ViewId view, std::span<LoadItem const> items,
+                                          std::optional<EngineStream> stream = std::nullopt);
   [[nodiscard]] bool poll(JobId job) const;
   // True when done; false at the deadline. Blocks.
   [[nodiscard]] bool wait(JobId job, std::chrono::milliseconds timeout);
@@ -178,6 +185,12 @@ class Engine {
   // and for good once an item was cancelled or failed on the device: then wait() and finish_job()
   // tell which. Blocks.
   [[nodiscard]] bool wait_plane(JobId job, std::uint32_t plane, std::chrono::milliseconds timeout);
+  // Makes what is put on `stream` from now on wait, on the device, until planes 0..plane of every
+  // item that was accepted have arrived (load) or were read (store). False, and the stream does not
+  // wait: as wait_plane(). True is no promise that the copies succeed: finish_job() tells. Errors:
+  // those of the device. Blocks until the copies are on their way.
+  [[nodiscard]] Result<bool> stream_wait_plane(JobId job, std::uint32_t plane, EngineStream stream,
+                                               std::chrono::milliseconds timeout);
   // Drops what has not begun; when it returns no thread touches the view for this job any more.
   // Blocks for microseconds.
   void cancel_job(JobId job);

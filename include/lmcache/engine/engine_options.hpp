@@ -3,9 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <lmcache/base/cuda_api.hpp>
+#include <lmcache/base/result.hpp>
 
 namespace lmcache {
 
@@ -54,6 +58,10 @@ struct EngineOptions {
   // Fetch whatever is there, also where computing it would be faster.
   bool always_fetch = false;
   std::string disk_memory_folder = "/dev/shm";  // of the directory that processes share
+
+  // Where the calls of the CUDA driver come from; empty: the driver of this machine. Asked when a
+  // view of CUDA memory is first registered.
+  std::function<Result<CudaApi>()> cuda_source{};
 };
 
 }  // namespace lmcache

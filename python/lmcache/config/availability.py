@@ -37,7 +37,10 @@ _MISSING: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"this kind of remote store is {_NOT_YET}; chunks stay on this node",
     ),
     "enable_p2p": (bool, f"reading from other nodes is {_NOT_YET}"),
-    "local_device": (lambda device: device == "cuda", f"a CUDA tier is {_NOT_YET}; using DRAM"),
+    "local_device": (
+        lambda device: device == "cuda",
+        f"a device pool is {_NOT_YET}; KV in GPU memory is copied to and from DRAM",
+    ),
     "retrieval_mode": (
         lambda mode: mode != "exact",
         f"semantic retrieval is {_NOT_YET}; only equal prefixes are reused",

@@ -75,7 +75,8 @@ inline constexpr std::uint32_t kBlocks = kChunk / 4;
 
 struct JobScene {
   explicit JobScene(std::unique_ptr<DeviceCopier> copier = one_thread())
-      : jobs{std::make_unique<TransferJobs>(tiers.tier(), std::move(copier), clock)},
+      : jobs{std::make_unique<TransferJobs>(
+            tiers.tier(), std::make_unique<DeviceCopiers>(std::move(copier)), clock)},
         view{must(jobs->register_view(memory.view()))} {}
 
   // `count` blocks that touch nowhere and are in no order, from the `offset`th on.

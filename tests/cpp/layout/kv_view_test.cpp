@@ -66,6 +66,14 @@ TEST(KvView, Refuses) {
   }
 }
 
+TEST(KvView, TakesDevicesFromZeroOn) {
+  auto view = example();
+  view.device = {.kind = KvDeviceKind::kCuda, .ordinal = 0};
+  EXPECT_TRUE(validate(view));
+  view.device.ordinal = -1;
+  expect_refused(view, "device.ordinal is -1, allowed: at least 0");
+}
+
 TEST(KvView, RefusesWhatPassesTheEndOfTheAddressSpace) {
   KvView view = example();
   view.planes[0].block_stride_bytes = std::numeric_limits<std::int64_t>::max();

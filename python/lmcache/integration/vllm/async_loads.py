@@ -13,6 +13,7 @@ from lmcache.integration.vllm.step_plan import LoadPlan
 
 if TYPE_CHECKING:
     from lmcache import _native
+    from lmcache.integration.vllm.device_stream import DeviceStream
     from lmcache.integration.vllm.geometry import EngineGeometry
     from lmcache.integration.vllm.stats import LMCacheStats
 
@@ -36,12 +37,14 @@ class AsyncLoads:
     def __init__(
         self,
         engine: _native.Engine,
+        stream: DeviceStream,
         geometry: EngineGeometry,
         views: Sequence[int],
         deadline_s: float,
         stats: LMCacheStats,
     ) -> None:
         self._engine = engine
+        self._stream = stream
         self._geometry = geometry
         self._views = views
         self._deadline_s = deadline_s
@@ -58,7 +61,8 @@ class AsyncLoads:
                 waiting.failed = True
                 return
             if items:
-                waiting.jobs.append(self._engine.submit_load(self._views[index], items))
+                view = self._views[index]
+                waiting.jobs.append(self._stream.submit_load(self._engine, view, items))
                 waiting.size_bytes += group.block_bytes * sum(len(item[2]) for item in items)
 
     def take_ended(self) -> tuple[set[str], set[str]]:

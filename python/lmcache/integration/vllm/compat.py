@@ -123,6 +123,15 @@ def cpu_page_format(vllm_config: Any, spec: Any) -> str:
         return f"unknown {platform.node()}"
 
 
+def gpu_generation(platform_of_vllm: Any) -> str:
+    """Return the generation of the GPU, as CUDA counts them ("9.0"); "unknown" where there is none.
+
+    The scheduler half must come to the same, so the device is the first one.
+    """
+    capability = platform_of_vllm.get_device_capability()
+    return "unknown" if capability is None else f"{capability.major}.{capability.minor}"
+
+
 # Requests and steps.
 
 

@@ -264,6 +264,9 @@ def _layout(vllm_config: Any, kv_cache_config: Any, specs: list[Any]) -> str:
         attention = [spec for spec in specs if type(spec).__name__ != "MambaSpec"]
         formats = [compat.cpu_page_format(vllm_config, spec) for spec in attention]
         parts.append("+".join(dict.fromkeys(formats)))
+    elif backend is None:
+        # vLLM then takes what suits the GPU best: not the same on every one.
+        parts.append(compat.gpu_generation(current_platform))
     return "/".join(parts)
 
 

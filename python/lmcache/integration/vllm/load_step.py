@@ -8,10 +8,12 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lmcache.integration.vllm.device_stream import ALL_PLANES
 from lmcache.integration.vllm.step_plan import LoadPlan
 
 if TYPE_CHECKING:
     from lmcache import _native
+    from lmcache.integration.vllm.device_stream import DeviceStream
 
 log = logging.getLogger("vllm.lmcache")
 
@@ -21,25 +23,29 @@ Item = tuple[int, int, list[int]]  # slot, first block of the chunk, block ids
 class LoadStep:
     """Of an engine with one group. One thread: the model runner's."""
 
-    def __init__(self, engine: _native.Engine, view: int, deadline_s: float) -> None:
+    def __init__(
+        self, engine: _native.Engine, stream: DeviceStream, view: int, deadline_s: float
+    ) -> None:
         self._engine = engine
+        self._stream = stream
         self._view = view
         self._deadline_s = deadline_s
         self._jobs: list[tuple[int, list[Item]]] = []
-        self._streaming = 0  # the job that is waited for layer by layer
+        self._streaming = 0  # the job that the model waits for, not the host
+        self._layerwise = False  # plane by plane, as `wait_plane` says
         self._began = 0.0
         self._bad: set[int] = set()
         self.blocks = 0
         self.seconds = 0.0
 
     @property
-    def layerwise(self) -> bool:
-        """Whether a job is under way that `wait_plane` waits for."""
+    def ends_later(self) -> bool:
+        """Whether the step may be computed before `end`: the model waits for what it needs."""
         return self._streaming != 0
 
     def start(self, loads: Sequence[LoadPlan], lane: int, *, layerwise: bool) -> None:
         """Submit everything. With `layerwise` this waits only for the last blocks of partly reused
-        ones.
+        ones; without it, for everything if the device can.
         """
         self._began = time.perf_counter()
         whole: list[Item] = []
@@ -57,10 +63,13 @@ class LoadStep:
             whole += items
         shared_job = self._submit(shared)
         job = self._submit(whole)
-        if layerwise:
+        if layerwise or self._stream.waits_on_device:
             self._streaming = job
+            self._layerwise = layerwise and job != 0
             if shared_job:
-                self._wait(shared_job)
+                self._wait_planes(shared_job, ALL_PLANES)
+            if not layerwise and job:
+                self._wait_planes(job, ALL_PLANES)
 
     def _submit(self, items: list[Item]) -> int:
         missing = [item for item in items if not item[0]]
@@ -68,14 +77,19 @@ class LoadStep:
         items = [item for item in items if item[0]]
         if not items:
             return 0
-        job: int = self._engine.submit_load(self._view, items)
+        job = self._stream.submit_load(self._engine, self._view, items)
         self._jobs.append((job, items))
         return job
 
     def wait_plane(self, plane: int) -> None:
-        """Wait until planes 0..`plane` have arrived, or until it is clear that they will not."""
-        job = self._streaming
-        if not job or self._engine.wait_plane(job, plane, self._deadline_ms):
+        """Let the model wait until planes 0..`plane` have arrived, or return when it is clear that
+        they will not.
+        """
+        if self._layerwise:
+            self._wait_planes(self._streaming, plane)
+
+    def _wait_planes(self, job: int, plane: int) -> None:
+        if self._stream.wait_plane(self._engine, job, plane, self._deadline_ms):
             return
         if not self._engine.poll(job):
             self._cancel(job)
@@ -87,7 +101,7 @@ class LoadStep:
             for index in self._engine.finish(job):
                 self._bad.update(items[index][2])
         self._jobs.clear()
-        self._streaming = 0
+        self._streaming, self._layerwise = 0, False
         self.seconds = time.perf_counter() - self._began
         return self._bad
 

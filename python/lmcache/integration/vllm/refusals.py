@@ -29,6 +29,7 @@ def refusal(vllm_config: Any, kv_cache_config: Any, specs: list[Any]) -> str | N
     return (
         _group_refusal(list(kv_cache_config.kv_cache_groups))
         or _parallel_refusal(vllm_config, kv_cache_config)
+        or _sleep_refusal(vllm_config)
         or _first(_spec_refusal, specs)
         or _stage_refusal(vllm_config, specs)
         or _latent_refusal(vllm_config, specs)
@@ -63,6 +64,15 @@ def _parallel_refusal(vllm_config: Any, kv_cache_config: Any) -> str | None:
         return (
             "the scales of the KV are computed from the first batch, so no other engine can use it"
         )
+    return None
+
+
+def _sleep_refusal(vllm_config: Any) -> str | None:
+    """Of an engine that gives the memory of its KV back while nobody asks it anything: a copy that
+    is under way then would end CUDA for the whole process, and vLLM does not ask us before.
+    """
+    if getattr(vllm_config.model_config, "enable_sleep_mode", False):
+        return "sleep mode takes memory away that copies may be reading: not supported yet"
     return None
 
 

@@ -11,14 +11,18 @@ from lmcache.integration.vllm.step_plan import StorePlan
 
 if TYPE_CHECKING:
     from lmcache import _native
+    from lmcache.integration.vllm.device_stream import DeviceStream
     from lmcache.integration.vllm.geometry import EngineGeometry
 
 
 class StoreJobs:
     """One thread: the model runner's."""
 
-    def __init__(self, engine: _native.Engine, geometry: EngineGeometry) -> None:
+    def __init__(
+        self, engine: _native.Engine, stream: DeviceStream, geometry: EngineGeometry
+    ) -> None:
         self._engine = engine
+        self._stream = stream
         self._geometry = geometry
         self._jobs: dict[str, list[tuple[int, list[int]]]] = {}  # request -> (job, slots)
         # Jobs that read blocks which vLLM takes away while their request runs.
@@ -38,7 +42,7 @@ class StoreJobs:
                 self._engine.cancel(refs)
                 self._dropped_refs += refs
                 continue
-            job = self._engine.submit_store(views[index], items)
+            job = self._stream.submit_store(self._engine, views[index], items)
             self._jobs.setdefault(store.request_id, []).append((job, refs))
             if group.window_tokens:
                 self._windowed.append(job)

@@ -35,6 +35,8 @@ class KvViews:
     planes: tuple[Plane, ...]
     # Layer name -> its last plane: when planes up to that one have arrived, the layer is whole.
     last_plane: Mapping[str, int]
+    # The CUDA device they lie on, as torch counts; None: the host.
+    cuda_device: int | None = None
 
     @property
     def block_bytes(self) -> int:
@@ -45,20 +47,31 @@ class KvViews:
 def read_views(tensors: Mapping[str, Any], layer_names: Iterable[str], num_blocks: int) -> KvViews:
     """Return the planes of the given layers, in their order.
 
-    Raises GeometryError when a layer is missing, is not on the host, or does not hold `num_blocks`
-    blocks.
+    Raises GeometryError when a layer is missing, lies on a device that we have no copies for or on
+    another one than the rest, or does not hold `num_blocks` blocks.
     """
+    devices: set[int | None] = set()
     planes: list[Plane] = []
     last_plane: dict[str, int] = {}
     for name in layer_names:
         tensor = tensors.get(name)
         if tensor is None:
             raise GeometryError(f"vLLM registered no KV for layer {name}")
-        if tensor.device.type != "cpu":
-            raise GeometryError(f"KV on a {tensor.device.type} device is not supported yet")
+        devices.add(_cuda_device(tensor.device))
         planes += layer_planes(tensor, num_blocks)
         last_plane[name] = len(planes) - 1
-    return KvViews(tuple(planes), last_plane)
+    if len(devices) > 1:
+        raise GeometryError("the KV of one rank lies on several devices: not supported yet")
+    return KvViews(tuple(planes), last_plane, next(iter(devices), None))
+
+
+def _cuda_device(device: Any) -> int | None:
+    if device.type == "cpu":
+        return None
+    if device.type != "cuda":
+        raise GeometryError(f"KV on a {device.type} device is not supported yet")
+    # A tensor always says which one.
+    return int(device.index)
 
 
 def layer_planes(tensor: Any, num_blocks: int) -> list[Plane]:

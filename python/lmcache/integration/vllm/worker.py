@@ -3,7 +3,7 @@
 
 Its rules:
 * A block that vLLM counts as loaded is loaded when the model reads it, or is reported by the end of
-  the step.
+  the step. On a GPU the device waits, not the host (`device_stream`).
 * Nothing waits for a store, except a request that loses its blocks (preemption).
 * What fails here costs a recomputation and one line in the log, never a request.
 """
@@ -11,13 +11,14 @@ Its rules:
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lmcache.integration.vllm.async_loads import AsyncLoads
+from lmcache.integration.vllm.device_stream import HostStream, stream_for
 from lmcache.integration.vllm.load_step import LoadStep
 from lmcache.integration.vllm.native_counters import NativeCounters, tokens_share
+from lmcache.integration.vllm.prefill_speed import PrefillSpeed
 from lmcache.integration.vllm.stats import LMCacheStats
 from lmcache.integration.vllm.step_plan import StepPlan
 from lmcache.integration.vllm.store_jobs import StoreJobs
@@ -27,11 +28,10 @@ from lmcache.integration.vllm.worker_report import WorkerReport
 if TYPE_CHECKING:
     from lmcache.config import LMCacheConfig
     from lmcache.integration.vllm.attachment import Attachment
+    from lmcache.integration.vllm.device_stream import DeviceStream
 
 log = logging.getLogger("vllm.lmcache")
 
-# A step of fewer prompt tokens says little about how fast prefill is.
-_MEASURED_PREFILL_TOKENS = 64
 _SHUTDOWN_S = 10.0
 # With `use_layerwise: auto`, loads of fewer bytes are over before the first layers are computed.
 _LAYERWISE_FROM_BYTES = 32_000_000
@@ -55,7 +55,10 @@ class WorkerHalf:
         self._reasons = [reason] if reason else []
         self._deadline_s = float(config.blocking_timeout_secs)
         self._layerwise = _layerwise_from(config, vllm_config)
-        self._stores = StoreJobs(attachment.engine, attachment.geometry) if attachment else None
+        self._stream: DeviceStream = HostStream()  # until the KV is registered
+        self._stores = (
+            StoreJobs(attachment.engine, self._stream, attachment.geometry) if attachment else None
+        )
         self._view_ids: list[int] = []  # by group
         self._tensors: Mapping[str, Any] = {}  # keeps the memory of the views alive
         self._views = KvViews((), {})
@@ -66,7 +69,8 @@ class WorkerHalf:
         self._lost_requests: set[str] = set()
         self._bad_blocks: set[int] = set()
         self._ended: set[str] = set()
-        self._computing_since = 0.0
+        self._spoilt = False  # what this step computes, by a load that failed
+        self._speed = PrefillSpeed()
         self.stats = LMCacheStats()
         self._counters = (
             NativeCounters(attachment.engine, tokens_share(attachment.geometry))
@@ -89,14 +93,19 @@ class WorkerHalf:
                     )
                 self._view_ids.append(
                     engine.register_view(
-                        views.planes, num_blocks, geometry.stored_block_tokens(group)
+                        views.planes,
+                        num_blocks,
+                        geometry.stored_block_tokens(group),
+                        views.cuda_device,
                     )
                 )
                 self._views = views  # waited for layer by layer only where there is one group
             self._tensors = dict(kv_caches)
+            self._stream = stream_for(self._views.cuda_device)
+            self._stores = StoreJobs(engine, self._stream, geometry)
             if geometry.loads_ahead:
                 self._ahead = AsyncLoads(
-                    engine, geometry, self._view_ids, self._deadline_s, self.stats
+                    engine, self._stream, geometry, self._view_ids, self._deadline_s, self.stats
                 )
         except Exception as error:
             self._give_up("registering the KV cache", error)
@@ -124,10 +133,14 @@ class WorkerHalf:
         self._plan = plan
         self._bad_blocks = set(plan.lost_blocks)
         self._loads = None
-        # Not when the loads start: vLLM calls for that after the step has computed, if there are
-        # none to wait for.
-        self._computing_since = time.perf_counter()
+        self._spoilt = False
         self.free_blocks(plan)
+        try:
+            # Not when the loads start: vLLM calls for that after the step has computed, if there
+            # are none to wait for.
+            self._speed.begin(self._stream, 0 if plan.loads else plan.prefill_tokens)
+        except Exception as error:
+            self._give_up("timing a step", error)
 
     def load(self) -> None:
         """Start the loads of the step; wait for all that is not waited for layer by layer, or in
@@ -149,7 +162,7 @@ class WorkerHalf:
                 self._ahead.start(load)
             return
         size = attachment.geometry.groups[0].block_bytes
-        self._loads = LoadStep(attachment.engine, self._view_ids[0], self._deadline_s)
+        self._loads = LoadStep(attachment.engine, self._stream, self._view_ids[0], self._deadline_s)
         self._loads.start(
             self._plan.loads,
             attachment.geometry.lane(0),
@@ -157,7 +170,7 @@ class WorkerHalf:
             and sum(len(ids) for plan in self._plan.loads for ids in plan.block_ids[0]) * size
             >= self._layerwise,
         )
-        if not self._loads.layerwise:
+        if not self._loads.ends_later:
             self._end_loads()
 
     def wait_for_layer(self, layer_name: str) -> None:
@@ -178,6 +191,7 @@ class WorkerHalf:
         failed = loads.end()
         group = self._attachment.geometry.groups[0]
         self._bad_blocks |= failed
+        self._spoilt = self._spoilt or bool(failed)
         self.stats.add(
             loads=1,
             load_seconds=loads.seconds,
@@ -197,23 +211,26 @@ class WorkerHalf:
             self._end_loads()
             if self._bad_blocks:
                 self.stats.add(failed_blocks=len(self._bad_blocks))
-            elif not plan.loads and plan.prefill_tokens >= _MEASURED_PREFILL_TOKENS:
-                seconds = time.perf_counter() - self._computing_since
-                self.stats.add(prefill_tokens=plan.prefill_tokens, prefill_seconds=seconds)
-                if self._attachment is not None and self._attachment.geometry.counts_requests:
-                    engine = self._attachment.engine
-                    engine.count_prefill(plan.prefill_tokens, int(seconds * 1e9))
+            if self._bad_blocks or self._spoilt:
+                self._speed.drop()
+            self._count_prefill()
             if self._stores is not None and self._attachment is not None:
                 self._stores.reap()
                 # What this step computed on top of a failed load is wrong, whichever request it
                 # belongs to.
-                spoilt = bool(self._bad_blocks)
+                spoilt = self._spoilt or bool(self._bad_blocks)
                 owns = self._attachment.geometry.owns_lanes
                 for store in plan.stores if owns else ():
                     self._stores.start(self._view_ids, store, spoilt=spoilt and not store.confirmed)
         except Exception as error:
             self._give_up("storing", error)
         self._ended |= set(plan.released)
+
+    def _count_prefill(self) -> None:
+        for tokens, seconds in self._speed.end(self._stream):
+            self.stats.add(prefill_tokens=tokens, prefill_seconds=seconds)
+            if self._attachment is not None and self._attachment.geometry.counts_requests:
+                self._attachment.engine.count_prefill(tokens, int(seconds * 1e9))
 
     def take_ended(self) -> set[str]:
         """Return the finished requests whose copies have ended by now; each is returned once."""
@@ -245,7 +262,15 @@ class WorkerHalf:
         return ended, failed
 
     def take_bad_blocks(self) -> set[int]:
-        """Return the blocks that this step should have loaded and did not."""
+        """Return the blocks that this step should have loaded and did not.
+
+        With speculative decoding vLLM asks for them before `store`.
+        """
+        try:
+            self._end_loads()
+        except Exception as error:
+            self._give_up("ending the loads", error)
+        self._spoilt = self._spoilt or bool(self._bad_blocks)
         bad, self._bad_blocks = self._bad_blocks, set()
         return bad
 
@@ -301,12 +326,14 @@ class WorkerHalf:
 def _layerwise_from(config: LMCacheConfig, vllm_config: Any) -> int | None:
     """Return the bytes from which loads go layer by layer; None: never.
 
-    Captured CUDA graphs skip the hook that waits for a layer.
+    Captured CUDA graphs skip the hook that waits for a layer; halves of a batch that overlap call
+    it from two threads.
     """
     if config.use_layerwise is False:
         return None
     mode = vllm_config.compilation_config.cudagraph_mode
     captured = mode is not None and mode.has_full_cudagraphs()
+    halved = getattr(getattr(vllm_config, "parallel_config", None), "use_ubatching", False)
     if config.use_layerwise is True:
-        return None if captured else 0
-    return None if captured else _LAYERWISE_FROM_BYTES
+        return None if captured or halved else 0
+    return None if captured or halved else _LAYERWISE_FROM_BYTES

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 
 pytest.importorskip("vllm", reason="step plans are vLLM's metadata")
@@ -10,6 +12,7 @@ pytest.importorskip("vllm", reason="step plans are vLLM's metadata")
 from paged_geometry import geometry
 
 from lmcache.integration.vllm.async_loads import AsyncLoads
+from lmcache.integration.vllm.device_stream import CudaStream, HostStream
 from lmcache.integration.vllm.geometry import GroupGeometry
 from lmcache.integration.vllm.stats import LMCacheStats
 from lmcache.integration.vllm.step_plan import LoadPlan
@@ -22,11 +25,13 @@ class Jobs:
 
     def __init__(self):
         self.submitted, self.cancelled, self.requests = [], [], []
+        self.streams: list[int | None] = []
         self.over: set[int] = set()
         self.failed: dict[int, list[int]] = {}
 
-    def submit_load(self, view, items):
+    def submit_load(self, view, items, stream=None):
         self.submitted.append((view, items))
+        self.streams.append(stream)
         return len(self.submitted)
 
     def poll(self, job):
@@ -67,7 +72,7 @@ def stats():
 
 @pytest.fixture
 def loads(engine, stats):
-    return AsyncLoads(engine, geometry(groups=GROUPS), [7, 8], 60.0, stats)
+    return AsyncLoads(engine, HostStream(), geometry(groups=GROUPS), [7, 8], 60.0, stats)
 
 
 def test_a_request_waits_for_all_groups(engine, loads, stats):
@@ -114,7 +119,7 @@ def test_a_chunk_that_is_gone_fails_once_what_was_begun_has_ended(engine, loads)
 
 
 def test_what_takes_too_long_is_dropped(engine, stats, caplog):
-    loads = AsyncLoads(engine, geometry(groups=GROUPS), [7, 8], 0.0, stats)
+    loads = AsyncLoads(engine, HostStream(), geometry(groups=GROUPS), [7, 8], 0.0, stats)
     loads.start(plan("r"))
     engine.over.add(1)
     assert loads.take_ended() == ({"r"}, {"r"})
@@ -128,3 +133,12 @@ def test_an_engine_that_does_not_answer_loses_them_all(engine, loads):
     assert set(loads.abandon()) == {"a", "b"}
     engine.over |= {1, 2, 3, 4}
     assert loads.take_ended() == (set(), set())
+
+
+def test_on_a_gpu_loads_wait_for_what_is_on_the_stream(engine, stats):
+    cuda = types.SimpleNamespace(
+        current_stream=lambda device: types.SimpleNamespace(cuda_stream=700 + device)
+    )
+    loads = AsyncLoads(engine, CudaStream(0, cuda), geometry(groups=GROUPS), [7, 8], 60.0, stats)
+    loads.start(plan("r"))
+    assert engine.streams == [700, 700]

@@ -292,6 +292,27 @@ def test_another_layout_or_number_of_ranks_is_another_namespace(folder, config):
     assert len(roots) == 7
 
 
+def test_where_vllm_chooses_the_backend_by_the_gpu_its_generation_is_part_of_the_name(
+    config, monkeypatch
+):
+    from vllm.platforms import current_platform
+    from vllm.platforms.interface import DeviceCapability
+
+    if config.attention_config.backend is not None:
+        config.attention_config.backend = None
+    monkeypatch.setattr(current_platform, "device_type", "cuda")
+    layouts = []
+    for capability in (DeviceCapability(8, 0), DeviceCapability(9, 0), None):
+        monkeypatch.setattr(
+            type(current_platform),
+            "get_device_capability",
+            classmethod(lambda cls, device_id=0, known=capability: known),
+        )
+        layouts.append(read(config).layout)
+    assert [layout.split("/")[-1] for layout in layouts] == ["8.0", "9.0", "unknown"]
+    assert layouts[0].startswith("cuda/")
+
+
 def test_adapter_salt_epoch_and_weights_are_part_of_the_namespace(config):
     geometry = read(config)
     identity = dataclasses.replace(geometry.identity, revision="other")

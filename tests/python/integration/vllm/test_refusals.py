@@ -138,3 +138,11 @@ def test_a_vllm_that_cannot_be_told_of_a_failed_load_is_refused(config, monkeypa
     monkeypatch.setattr(compat, "TELLS_FAILED_LOADS", False)
     assert "can be told of failed loads" in read(config, window(), make_spec()).reason
     assert isinstance(read(config, make_spec()), EngineGeometry)
+
+
+def test_an_engine_that_gives_its_memory_back_is_refused(config):
+    assert isinstance(read(config, make_spec()), EngineGeometry)
+    config.model_config.enable_sleep_mode = True
+    refused = read(config, make_spec())
+    assert isinstance(refused, Refusal)
+    assert "sleep mode" in refused.reason

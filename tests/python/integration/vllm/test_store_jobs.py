@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 
 pytest.importorskip("vllm", reason="step plans are vLLM's metadata")
 
 from paged_geometry import geometry
 
+from lmcache.integration.vllm.device_stream import CudaStream, HostStream
 from lmcache.integration.vllm.geometry import GroupGeometry
 from lmcache.integration.vllm.step_plan import StorePlan
 from lmcache.integration.vllm.store_jobs import StoreJobs
@@ -19,12 +22,14 @@ class Jobs:
 
     def __init__(self):
         self.submitted, self.cancelled, self.dropped = [], [], []
+        self.streams: list[int | None] = []
         self.over: set[int] = set()
         self.failed: dict[int, list[int]] = {}
         self.finished: list[int] = []
 
-    def submit_store(self, view, items):
+    def submit_store(self, view, items, stream=None):
         self.submitted.append((view, items))
+        self.streams.append(stream)
         return len(self.submitted)
 
     def poll(self, job):
@@ -58,7 +63,7 @@ def engine():
 
 @pytest.fixture
 def jobs(engine):
-    return StoreJobs(engine, geometry(2, 1))
+    return StoreJobs(engine, HostStream(), geometry(2, 1))
 
 
 def test_only_what_is_reserved_for_this_rank_is_stored(engine, jobs):
@@ -108,7 +113,7 @@ def test_reap_forgets_what_is_over(engine, jobs):
 
 def test_copies_out_of_a_window_end_before_others_get_its_blocks(engine):
     groups = (GroupGeometry(("a",), (64,), 8), GroupGeometry(("b",), (64,), 8, window_tokens=32))
-    jobs = StoreJobs(engine, geometry(groups=groups))
+    jobs = StoreJobs(engine, HostStream(), geometry(groups=groups))
     store = StorePlan("r", [[1], [2]], [[[10]], [[20]]], confirmed=True)
     jobs.start([7, 8], store, spoilt=False)
     assert engine.submitted == [(7, [(1, [10])]), (8, [(2, [20])])]
@@ -120,3 +125,13 @@ def test_copies_out_of_a_window_end_before_others_get_its_blocks(engine):
     engine.over.add(1)
     assert jobs.ended("r")
     assert jobs.take_dropped_refs() == [2]
+
+
+def test_on_a_gpu_stores_wait_for_what_is_on_the_stream(engine):
+    cuda = types.SimpleNamespace(
+        current_stream=lambda device: types.SimpleNamespace(cuda_stream=700 + device)
+    )
+    jobs = StoreJobs(engine, CudaStream(0, cuda), geometry(2, 1))
+    jobs.start([7], plan("r", 1), spoilt=False)
+    assert engine.streams == [700]
+    assert not jobs.ended("r")  # its blocks are kept until the job has ended

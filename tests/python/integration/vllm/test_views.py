@@ -22,10 +22,10 @@ SIZES = {"L": LAYERS, "B": BLOCKS, "H": HEADS, "N": TOKENS, "C": CONTENT}
 class Tensor:
     """What `views` asks of a torch tensor, over an array."""
 
-    def __init__(self, array, device="cpu"):
+    def __init__(self, array, device="cpu", index=None):
         self.array = array
         self.shape = array.shape
-        self.device = types.SimpleNamespace(type=device)
+        self.device = types.SimpleNamespace(type=device, index=index)
 
     def element_size(self):
         return self.array.itemsize
@@ -118,8 +118,36 @@ def test_what_is_not_as_declared_is_refused():
         layer_planes(Tensor(array), 4)
     with pytest.raises(GeometryError, match="no KV for layer other"):
         read_views({"layer0": Tensor(array)}, ["other"], BLOCKS)
-    with pytest.raises(GeometryError, match="cuda"):
-        read_views({"layer0": Tensor(array, "cuda")}, ["layer0"], BLOCKS)
+    with pytest.raises(GeometryError, match="on a xpu device"):
+        read_views({"layer0": Tensor(array, "xpu", 0)}, ["layer0"], BLOCKS)
+    split = {"layer0": Tensor(array, "cuda", 0), "layer1": Tensor(array, "cuda", 1)}
+    with pytest.raises(GeometryError, match="several devices"):
+        read_views(split, ["layer0", "layer1"], BLOCKS)
     expanded = np.broadcast_to(array[:, :1], array.shape)  # both heads at one address
     with pytest.raises(GeometryError, match="overlaps"):
         layer_planes(Tensor(expanded), BLOCKS)
+
+
+def test_views_say_which_gpu_they_are_on():
+    arrays = layers_in("LBNHC")
+    host = {f"layer{i}": Tensor(array) for i, array in enumerate(arrays)}
+    gpu = {f"layer{i}": Tensor(array, "cuda", 3) for i, array in enumerate(arrays)}
+    assert read_views(host, host, BLOCKS).cuda_device is None
+    views = read_views(gpu, gpu, BLOCKS)
+    assert views.cuda_device == 3
+    assert views.planes == read_views(host, host, BLOCKS).planes
+
+
+@pytest.mark.parametrize("order", ["LBNHC", "LBHNC", "BLNHC", "BLHNC"])  # NHD, HND, cross-layer
+def test_strides_of_torch_tensors_as_gpu_backends_lay_them_out(order):
+    """One buffer of bytes, each layer a strided view of it, as vLLM makes them on a GPU."""
+    torch = pytest.importorskip("torch")
+    buffer = torch.arange(np.prod(list(SIZES.values())), dtype=torch.float32)
+    stored = buffer.reshape([SIZES[name] for name in order])
+    logical = stored.permute([order.index(name) for name in "LBHNC"])
+    page = HEADS * TOKENS * CONTENT * 4
+    stride = page * (LAYERS if order[0] == "B" else 1)
+    step = page if order[0] == "B" else page * BLOCKS
+    for layer in range(LAYERS):
+        planes = layer_planes(logical[layer], BLOCKS)
+        assert planes == [(buffer.data_ptr() + layer * step, stride, page)]

@@ -10,6 +10,8 @@ from faulty_engine import LateCopies
 from paged_model import BLOCK, CHUNK, LAYERS, expected_tokens
 from serving_loop import Request
 
+from lmcache.integration.vllm.device_stream import HostStream
+
 PROMPT = list(range(100, 100 + 4 * CHUNK + 3))
 
 
@@ -126,6 +128,65 @@ def test_a_worker_that_never_attached_reports_every_load():
     assert worker.take_report().ranks_off == 1
     assert worker.take_report().reasons == ["no segment"]
     worker.close()
+
+
+class OnDevice(HostStream):
+    """Leaves the waiting to the device, which here is the host: the order of calls is a GPU's."""
+
+    waits_on_device = True
+
+
+def on_device(loop):
+    """Let the KV of a loop lie on a device, as far as the worker half knows."""
+    for worker in loop.workers:
+        worker._stream = worker._stores._stream = OnDevice()
+    return loop
+
+
+@pytest.mark.parametrize("layerwise", [False, True])
+@pytest.mark.parametrize("size", [BLOCK, CHUNK, 3 * CHUNK + BLOCK + 1])
+def test_on_a_device_the_step_is_called_before_the_host_waits(serve, layerwise, size):
+    loop = on_device(serve(use_layerwise=layerwise))
+    ask(loop, PROMPT[:size])
+    engine, forward = loop.workers[0].engine, loop.model.forward
+    LateCopies(engine)
+    late, calls = engine.faults["wait"], []
+    engine.faults["wait"] = lambda real, *given: calls.append("wait") or late(real, *given)
+    loop.model.forward = lambda *given: calls.append("step") or forward(*given)
+    assert ask(loop, PROMPT).loaded_tokens == size
+    assert calls[:2] == ["step", "wait"]
+
+
+@pytest.mark.parametrize("layerwise", [False, True])
+@pytest.mark.parametrize("drafts", [False, True])
+def test_on_a_device_a_failed_load_is_told_before_the_tokens_are_used(serve, layerwise, drafts):
+    loop = on_device(serve(use_layerwise=layerwise))
+    ask(loop, PROMPT[:CHUNK])
+    worker = loop.workers[0]
+    worker.engine.faults["submit_load"] = gone
+    if drafts:  # vLLM then asks what failed before it calls for the stores
+        store, bad = worker.store, worker.take_bad_blocks
+        worker.store = lambda: None
+        worker.take_bad_blocks = lambda: (bad(), store())[0]
+    longer = PROMPT[: 3 * CHUNK]
+    assert ask(loop, longer).loaded_tokens == CHUNK  # promised, failed, recomputed
+    del worker.engine.faults["submit_load"]
+    for _ in range(2):  # what the failed load spoilt was not stored
+        ask(loop, longer)
+    assert ask(loop, longer).loaded_tokens == len(longer) - 1
+
+
+def test_a_gpu_that_cannot_be_used_turns_the_cache_off(serve, caplog):
+    loop = serve()
+    worker = loop.workers[0]
+    worker.engine.faults["register_view"] = refuse_view
+    worker.register(worker._tensors, loop.model.blocks)
+    assert caplog.text.count("going on without the cache: CUDA device 0: there is no driver") == 1
+    ask(loop, PROMPT)
+
+
+def refuse_view(real, *arguments):
+    raise OSError("CUDA device 0: there is no driver")
 
 
 def test_tensors_that_are_not_as_declared_turn_the_cache_off(serve, caplog):
