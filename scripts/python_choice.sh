@@ -56,7 +56,8 @@ missing_packages() {
   if [ -z "$python" ] || ! python_complete "$python"; then
     wanted+=(python3 python3-dev python3-venv)
   fi
-  # npm may also come with a node from elsewhere; only the tests use it.
+  # Only the tests use these; npm may also come with a node from elsewhere.
+  [ "${2:-}" != --tools-only ] || command -v ccache >/dev/null || wanted+=(ccache)
   [ "${2:-}" != --tools-only ] || command -v npm >/dev/null || wanted+=(nodejs npm)
   for name in "${wanted[@]}" "$(curl_package)" $(fuzzer_package); do
     dpkg-query -W -f='${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || printf '%s ' "$name"
