@@ -79,12 +79,23 @@ def preempted_not_settled(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(StoreJobs, "settle", lambda self, request_ids, deadline_s: None)
 
 
+def spoilt_is_stored(patch: pytest.MonkeyPatch) -> None:
+    """What a step computed on top of a failed load is stored."""
+    real = StoreJobs.start
+
+    def start(self: Any, views: Any, store: Any, *, spoilt: bool) -> None:
+        real(self, views, store, spoilt=False)
+
+    patch.setattr(StoreJobs, "start", start)
+
+
 BUGS: dict[str, tuple[str, Plant]] = {
     "a block freed early": ("drawn answers, late copies", blocks_freed_early),
     "a stale slot mapping": ("prompts in parts, adapters", stale_load_mapping),
     "a key without LoRA": ("prompts in parts, adapters", keys_without_adapter),
     "a stale slot mapping of a store": ("drawn answers, late copies", stale_store_mapping),
     "a preempted block taken early": ("drawn answers, late copies", preempted_not_settled),
+    "spoilt KV stored": ("loads that fail", spoilt_is_stored),
     "a block of a window taken early": ("windows, late copies", windows_not_settled),
     "a load ended early": ("windows, late copies", load_ended_early),
 }
