@@ -14,4 +14,5 @@ PYBIND11_MODULE(_native, module) {
   lmcache::bindings::bind_explain(module);
   lmcache::bindings::bind_disk(module);
   lmcache::bindings::bind_remote(module);
+  lmcache::bindings::bind_gpu(module);
 }

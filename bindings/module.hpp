@@ -15,5 +15,6 @@ void bind_remote_calls(pybind11::module_& module);
 void bind_remote(pybind11::module_& module);
 void bind_segments(pybind11::module_& module);
 void bind_explain(pybind11::module_& module);
+void bind_gpu(pybind11::module_& module);
 
 }  // namespace lmcache::bindings

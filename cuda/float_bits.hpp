@@ -14,6 +14,7 @@ namespace lmcache::detail {
 
 inline constexpr std::uint32_t kSignBit = 0x80000000u;
 inline constexpr std::uint32_t kInfinityBits = 0x7f800000u;
+inline constexpr std::uint32_t kQuietNanBits = 0x7fc00000u;
 
 LMC_KERNEL_BODY std::uint32_t bits_of(float value) {
   return __builtin_bit_cast(std::uint32_t, value);
@@ -97,7 +98,7 @@ LMC_KERNEL_BODY std::uint8_t fp8_of(float value) {
 LMC_KERNEL_BODY float float_of_fp8(std::uint8_t code) {
   std::uint32_t const magnitude = code & 0x7fu;
   std::uint32_t const sign = (code & 0x80u) << 24;
-  if (magnitude == kFp8Nan) return float_of(kInfinityBits | 0x400000u);
+  if (magnitude == kFp8Nan) return float_of(kQuietNanBits);
   return float_of(sign | widen<3, 7>(magnitude));
 }
 

@@ -7,7 +7,8 @@
 //    group, since sixteen in a row are most of a kernel's code;
 //  * NaN: fp8 keeps it (code 0x7f), int8 writes 0. Inf: the largest code, that is the largest
 //    finite element of its group. Elements that are not finite do not change the scale;
-//  * back: code * scale, rounded to the element type; it never becomes Inf.
+//  * back: code * scale, rounded to the element type; it never becomes Inf, and NaN is one quiet
+//  NaN.
 //
 // A thread has a group to itself, so nothing is exchanged between threads. Its 16-byte loads leave
 // a warp's accesses uncoalesced, which costs a third of the bandwidth of the device's memory at

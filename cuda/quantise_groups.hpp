@@ -115,7 +115,10 @@ LMC_KERNEL_BODY void quantise_group(typename Element::Stored const* from, std::u
 template <class Element, class Code>
 LMC_KERNEL_BODY typename Element::Stored decoded(std::uint8_t code, float scale) {
   float value = Code::decode(code) * scale;
-  if (magnitude_of(value) == kInfinityBits) value = value < 0 ? -kLargestFloat : kLargestFloat;
+  if (!is_finite(value)) {
+    // The NaN of a product has other bits on a device than on the host.
+    value = is_nan(value) ? float_of(kQuietNanBits) : value < 0 ? -kLargestFloat : kLargestFloat;
+  }
   return Element::narrowed(value);
 }
 

@@ -14,19 +14,18 @@ using detail::CudaCopy;
 using detail::CudaIssuer;
 
 constexpr auto kOk = CudaStatus::kSuccess;
-constexpr std::uint64_t kBytes = 8 * 1024 * 1024;
 constexpr std::uint64_t kEntrySpace = 128 * 1024;
 constexpr std::uint64_t kSmallestEntry = 2 * 1024;
 constexpr std::uint64_t kLargestEntry = 256 * 1024;
 constexpr std::size_t kMostEntries = 512;
-constexpr int kRounds = 3;  // the best counts: the first one wakes the link up
 // The engine takes no SM from prefill, so it need not be quite as quick.
 constexpr double kEngineIsWorth = 1.05;
 
 // Everything the measurement holds, given back in any case.
 class Bench {
  public:
-  Bench(CudaApi const& api, CudaIssuer::Kernel kernel) : api_{api}, kernel_{kernel} {}
+  Bench(CudaApi const& api, CudaIssuer::Kernel kernel, CopyMeasureOptions options)
+      : api_{api}, kernel_{kernel}, options_{options} {}
   Bench(Bench const&) = delete;
   Bench& operator=(Bench const&) = delete;
   ~Bench() {
@@ -43,9 +42,9 @@ class Bench {
     CudaStatus status = api_.stream_create(&stream_, cuda::kStreamNonBlocking, 0);
     if (status == kOk) status = api_.event_create(&begin_, cuda::kEventDefault);
     if (status == kOk) status = api_.event_create(&end_, cuda::kEventDefault);
-    if (status == kOk) status = api_.host_alloc(&host_, kBytes + kEntrySpace, kFlags);
+    if (status == kOk) status = api_.host_alloc(&host_, options_.bytes + kEntrySpace, kFlags);
     if (status == kOk) status = api_.host_device_address(&host_device_, host_, 0);
-    if (status == kOk) status = api_.mem_alloc(&device_, 2 * kBytes + kEntrySpace);
+    if (status == kOk) status = api_.mem_alloc(&device_, 2 * options_.bytes + kEntrySpace);
     return status;
   }
 
@@ -56,7 +55,7 @@ class Bench {
     std::uint64_t bytes = 0;
     for (CudaCopy const& copy : copies) bytes += copy.bytes;
     best = 0;
-    for (int round = 0; round < kRounds; ++round) {
+    for (int round = 0; round < options_.rounds; ++round) {
       bool begun = false;
       float ms = 0;
       CudaStatus status = api_.event_record(begin_, stream_);
@@ -77,7 +76,7 @@ class Bench {
   [[nodiscard]] std::vector<CudaCopy> copies(CopyDirection direction,
                                              std::uint64_t entry_bytes) const {
     std::vector<CudaCopy> made;
-    std::size_t const count = std::min<std::size_t>(kMostEntries, kBytes / entry_bytes);
+    std::size_t const count = std::min<std::size_t>(kMostEntries, options_.bytes / entry_bytes);
     for (std::size_t i = 0; i < count; ++i) {
       // From both ends, so that neighbours in the list are far apart.
       std::size_t const block = i % 2 == 0 ? i / 2 : count - 1 - i / 2;
@@ -92,13 +91,14 @@ class Bench {
 
  private:
   [[nodiscard]] detail::EntrySpace entry_space() const {
-    return {.host = static_cast<std::byte*>(host_) + kBytes,
-            .host_device = host_device_ + kBytes,
-            .device = device_ + 2 * kBytes};
+    return {.host = static_cast<std::byte*>(host_) + options_.bytes,
+            .host_device = host_device_ + options_.bytes,
+            .device = device_ + 2 * options_.bytes};
   }
 
   CudaApi const& api_;
   CudaIssuer::Kernel const kernel_;
+  CopyMeasureOptions const options_;
   CudaStream stream_ = nullptr;
   CudaEvent begin_ = nullptr;
   CudaEvent end_ = nullptr;
@@ -124,8 +124,9 @@ CopyChoice choose(CopyMeasurement const& measured) {
   return {.store = side(measured.store), .load = side(measured.load)};
 }
 
-Result<CopyMeasurement> measure_copies(CudaApi const& api, CudaIssuer::Kernel kernel) {
-  Bench bench{api, kernel};
+Result<CopyMeasurement> measure_copies(CudaApi const& api, CudaIssuer::Kernel kernel,
+                                       CopyMeasureOptions options) {
+  Bench bench{api, kernel, options};
   CudaStatus status = bench.open();
   CopyMeasurement measured;
   for (auto const direction : {CopyDirection::kEngineToSlot, CopyDirection::kSlotToEngine}) {
@@ -133,7 +134,7 @@ Result<CopyMeasurement> measure_copies(CudaApi const& api, CudaIssuer::Kernel ke
     auto& rates = store ? measured.store : measured.load;
     auto& limit = store ? measured.store_limit : measured.load_limit;
     if (status == kOk) {
-      status = bench.rate(bench.copies(direction, kBytes), CudaIssuer::Way::kEngine, limit);
+      status = bench.rate(bench.copies(direction, options.bytes), CudaIssuer::Way::kEngine, limit);
     }
     for (std::uint64_t bytes = kSmallestEntry; bytes <= kLargestEntry; bytes *= 2) {
       CopyRates rate{.entry_bytes = bytes};

@@ -2,84 +2,44 @@
 #include <lmcache/device/cuda_copier.hpp>
 
 #include <array>
-#include <span>
 #include <string>
 #include <utility>
 
 #include <lmcache/base/cuda_error.hpp>
 #include <lmcache/device/cuda_choice.hpp>
 #include <lmcache/device/cuda_queue.hpp>
-
-#include "cuda/copy_kernel.hpp"
-#include "cuda/kernel_image.hpp"
+#include <lmcache/device/cuda_session.hpp>
 
 namespace lmcache {
 namespace detail {
 
-// Made and destroyed in this order; destroying accepts a driver that is unloading.
+// Destroyed from the last to the first; that accepts a driver that is unloading.
 class CudaCopierParts {
  public:
-  CudaCopierParts(CudaApi const& table, LogHook hook) : api{table}, log{std::move(hook)} {}
+  explicit CudaCopierParts(std::unique_ptr<CudaSession> opened)
+      : session{std::move(opened)}, events{session->api()} {}
   ~CudaCopierParts();
   CudaCopierParts(CudaCopierParts const&) = delete;
   CudaCopierParts& operator=(CudaCopierParts const&) = delete;
 
-  [[nodiscard]] Result<void> open(CudaCopierOptions const& options);
+  [[nodiscard]] Result<void> open(CudaCopierOptions const& options, LogHook const& log);
 
-  CudaApi const api;
-  LogHook const log;
-  CudaContext context = nullptr;
-  CudaDevice device = 0;
-  CudaModule module = nullptr;
-  CudaIssuer::Kernel kernel;
+  std::unique_ptr<CudaSession> const session;
+  CudaEvents events;
   CopyChoice choice;
-  CudaEvents events{api};
   std::unique_ptr<PinnedMemory> pinned;
-  std::array<std::unique_ptr<CudaLane>, 2> lanes;
+  std::array<std::unique_ptr<CudaLane>, 2> lanes;  // by CopyPriority
   std::unique_ptr<CudaQueue> queue;
 
  private:
-  [[nodiscard]] Result<void> open_context(int ordinal);
-  void load_kernel(std::span<std::byte const> image);
-  [[nodiscard]] CudaStatus load_module(std::span<std::byte const> image);
-  [[nodiscard]] CopyChoice measured_choice() const;
+  [[nodiscard]] CopyChoice measured_choice(CopyMeasureOptions options, LogHook const& log) const;
   [[nodiscard]] Result<void> open_lanes(CudaCopierOptions const& options);
 };
 
-Result<void> CudaCopierParts::open_context(int ordinal) {
-  LMC_TRY(cuda_done(api, "cuDeviceGet", api.device_get(&device, ordinal)));
-  return cuda_done(api, "the device's context", api.primary_context_retain(&context, device));
-}
-
-// Machine code first; the PTX where the driver has no use for it.
-CudaStatus CudaCopierParts::load_module(std::span<std::byte const> image) {
-  CudaStatus status = api.module_load(&module, image.data());
-  if (status != CudaStatus::kSuccess && !is_sticky(status) && !kernel_ptx().empty()) {
-    status = api.module_load(&module, kernel_ptx().data());
-  }
-  if (status != CudaStatus::kSuccess) return status;
-  return api.module_function(&kernel.function, module, kCopyKernelName);
-}
-
-void CudaCopierParts::load_kernel(std::span<std::byte const> image) {
-  if (image.empty()) image = kernel_image();
-  if (image.empty()) {
-    lmcache::log(log, LogLevel::kInfo,
-                 "built without CUDA kernels: the copy engine of the device copies everything");
-    return;
-  }
-  CudaStatus const status = load_module(image);
-  if (status == CudaStatus::kSuccess) return;
-  kernel.function = nullptr;
-  lmcache::log(log, LogLevel::kWarning,
-               "the driver refuses our CUDA kernels (" + cuda_error_text(api, status) +
-                   "): the copy engine of the device copies everything");
-}
-
 // Without a kernel there is nothing to choose.
-CopyChoice CudaCopierParts::measured_choice() const {
-  if (kernel.function == nullptr) return {};
-  auto const measured = measure_copies(api, kernel);
+CopyChoice CudaCopierParts::measured_choice(CopyMeasureOptions options, LogHook const& log) const {
+  if (session->kernel().function == nullptr) return {};
+  auto const measured = measure_copies(session->api(), session->kernel(), options);
   if (measured) return choose(measured.value());
   lmcache::log(
       log, LogLevel::kWarning,
@@ -88,6 +48,7 @@ CopyChoice CudaCopierParts::measured_choice() const {
 }
 
 Result<void> CudaCopierParts::open_lanes(CudaCopierOptions const& options) {
+  CudaApi const& api = session->api();
   int least = 0;
   int greatest = 0;
   LMC_TRY(cuda_done(api, "cuCtxGetStreamPriorityRange", api.priority_range(&least, &greatest)));
@@ -95,7 +56,7 @@ Result<void> CudaCopierParts::open_lanes(CudaCopierOptions const& options) {
     auto& lane = lanes[static_cast<std::size_t>(priority)];
     CudaLaneOptions const lane_options{
         .priority = priority == CopyPriority::kForeground ? greatest : least,
-        .kernel = kernel,
+        .kernel = session->kernel(),
         .choice = choice,
         .staging_bytes = options.staging_bytes,
         .entry_bytes = options.entry_bytes};
@@ -104,13 +65,12 @@ Result<void> CudaCopierParts::open_lanes(CudaCopierOptions const& options) {
   return {};
 }
 
-Result<void> CudaCopierParts::open(CudaCopierOptions const& options) {
-  LMC_TRY(open_context(options.device));
+Result<void> CudaCopierParts::open(CudaCopierOptions const& options, LogHook const& log) {
+  CudaApi const& api = session->api();
+  CudaContext const context = session->context();
   CudaScope const scope{api, context};
   LMC_TRY(cuda_done(api, "cuCtxPushCurrent", scope.status()));
-  kernel.blocks = options.kernel_blocks;
-  load_kernel(options.kernel_image);
-  choice = options.choice ? *options.choice : measured_choice();
+  choice = options.choice ? *options.choice : measured_choice(options.measure, log);
   LMC_TRY_ASSIGN(pinned, PinnedMemory::create(api, context, log));
   if (!options.slots.empty()) pinned->offer(options.slots, options.slots_piece_bytes);
   LMC_TRY(open_lanes(options));
@@ -125,16 +85,10 @@ Result<void> CudaCopierParts::open(CudaCopierOptions const& options) {
 
 CudaCopierParts::~CudaCopierParts() {
   queue.reset();
-  if (context == nullptr) return;
-  {
-    // Where the driver refuses it, what is called now is refused, too, and nobody needs it.
-    CudaScope const scope{api, context};
-    for (auto& lane : lanes) lane.reset();
-    events.destroy();
-    if (module != nullptr) (void)api.module_unload(module);
-  }
-  pinned.reset();
-  (void)api.primary_context_release(device);
+  // Where the driver refuses it, what is called now is refused, too, and nobody needs it.
+  CudaScope const scope{session->api(), session->context()};
+  for (auto& lane : lanes) lane.reset();
+  events.destroy();
 }
 
 }  // namespace detail
@@ -150,8 +104,13 @@ Result<std::unique_ptr<CudaCopier>> CudaCopier::create(CudaApi const& api,
   if (options.slots_piece_bytes == 0) {
     return Error{ErrorCode::kInvalidArgument, "memory pinned in pieces of 0 bytes"};
   }
-  auto parts = std::make_unique<detail::CudaCopierParts>(api, std::move(log));
-  LMC_TRY(parts->open(options));
+  LMC_TRY_ASSIGN(auto session, detail::CudaSession::open(api,
+                                                         {.device = options.device,
+                                                          .kernel_image = options.kernel_image,
+                                                          .kernel_blocks = options.kernel_blocks},
+                                                         log));
+  auto parts = std::make_unique<detail::CudaCopierParts>(std::move(session));
+  LMC_TRY(parts->open(options, log));
   return std::unique_ptr<CudaCopier>{new CudaCopier{std::move(parts)}};
 }
 

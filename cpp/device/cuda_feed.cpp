@@ -162,12 +162,13 @@ void CudaQueue::leave(Lock& lock, Batch& batch) {
 // Nothing moves on a device whose context is lost, so no event is waited for.
 void CudaQueue::switch_off(Lock& lock, CudaStatus status) {
   lost_ = kOk;
-  if (!off_.exchange(true)) {
+  if (!off_) {
     lock.unlock();
     lmcache::log(set_.log, LogLevel::kError,
                  "copies by CUDA are off: " + cuda_error_text(set_.api, status) +
                      "; what was in flight is recomputed");
     lock.lock();
+    off_ = true;  // told before, so that who finds it off finds the line, too
   }
   for (LaneState& state : lanes_) {
     while (!state.queue.empty() || !state.flights.empty()) {

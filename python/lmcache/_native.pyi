@@ -518,6 +518,12 @@ def list_segments(directory: str = "/dev/shm") -> list[dict[str, typing.Any]]:
     The segments of this user.
     """
 
+def measure_gpu(device: int = 0) -> dict[str, typing.Any]:
+    """
+    How quickly a CUDA device copies scattered pieces, by size and direction. Raises
+    UnavailableError, with the reason, where there is none.
+    """
+
 def raw_transfer(
     path: str,
     write: bool,

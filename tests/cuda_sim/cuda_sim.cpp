@@ -54,6 +54,7 @@ void CudaSim::settle() { device_->streams.settle(); }
 void CudaSim::fail_call(std::uint64_t n, CudaStatus status, std::string name) {
   device_->fail_call(n, status, std::move(name));
 }
+void CudaSim::stop_failing() { device_->stop_failing(); }
 void CudaSim::unload() { device_->lose(CudaStatus::kDeinitialized); }
 
 std::uint64_t CudaSim::calls(std::string const& name) const { return device_->calls(name); }

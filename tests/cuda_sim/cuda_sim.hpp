@@ -91,6 +91,7 @@ class CudaSim {
   // The n-th call from now (1 is the next one), of that name or of any, answers `status`. A sticky
   // status stays. Names are those of CUDA ("cuMemcpyAsync").
   void fail_call(std::uint64_t n, CudaStatus status, std::string name = {});
+  void stop_failing();
   // As a process that ends does: nothing in flight ever completes, every call is refused.
   void unload();
 

@@ -50,6 +50,11 @@ void SimDevice::fail_call(std::uint64_t n, CudaStatus status, std::string name) 
   failures_.push_back({.left = n, .status = status, .name = std::move(name)});
 }
 
+void SimDevice::stop_failing() {
+  std::lock_guard const lock{mutex_};
+  failures_.clear();
+}
+
 void SimDevice::lose(CudaStatus status) {
   {
     std::lock_guard const lock{mutex_};

@@ -34,6 +34,7 @@ class SimDevice {
   // error that stays.
   [[nodiscard]] CudaStatus enter(char const* name);
   void fail_call(std::uint64_t n, CudaStatus status, std::string name);
+  void stop_failing();
   void lose(CudaStatus status);
   void violate(std::string what);
 

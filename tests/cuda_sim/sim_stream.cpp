@@ -98,7 +98,8 @@ bool SimStreams::record(CudaEvent event, CudaStream stream) {
   auto const known = find(event);
   Stream* const on = find(stream);
   if (known == nullptr || on == nullptr) return false;
-  on->work.push_back({.signalled = known, .record = ++known->recorded});
+  known->last = std::make_shared<SimRecord>();
+  on->work.push_back({.signalled = known->last});
   changed_.notify_all();
   return true;
 }
@@ -109,7 +110,7 @@ bool SimStreams::wait_event(CudaStream stream, CudaEvent event) {
   Stream* const on = find(stream);
   if (known == nullptr || on == nullptr) return false;
   // As CUDA: the record that is the last one now counts, and none means no wait.
-  on->work.push_back({.awaited = known, .record = known->recorded});
+  if (known->last) on->work.push_back({.awaited = known->last});
   changed_.notify_all();
   return true;
 }
@@ -118,18 +119,18 @@ CudaStatus SimStreams::query(CudaEvent event) const {
   Lock const lock{mutex_};
   auto const known = find(event);
   if (known == nullptr) return CudaStatus::kInvalidHandle;
-  return known->reached == known->recorded ? CudaStatus::kSuccess : CudaStatus::kNotReady;
+  return !known->last || known->last->reached ? CudaStatus::kSuccess : CudaStatus::kNotReady;
 }
 
 CudaStatus SimStreams::elapsed(float* ms, CudaEvent begin, CudaEvent end) const {
   Lock const lock{mutex_};
   auto const from = find(begin);
   auto const to = find(end);
-  if (from == nullptr || to == nullptr || from->recorded == 0 || to->recorded == 0) {
+  if (from == nullptr || to == nullptr || !from->last || !to->last) {
     return CudaStatus::kInvalidHandle;
   }
-  if (from->reached != from->recorded || to->reached != to->recorded) return CudaStatus::kNotReady;
-  *ms = static_cast<float>((to->at_us - from->at_us) / 1000);
+  if (!from->last->reached || !to->last->reached) return CudaStatus::kNotReady;
+  *ms = static_cast<float>((to->last->at_us - from->last->at_us) / 1000);
   return CudaStatus::kSuccess;
 }
 
@@ -164,7 +165,7 @@ void SimStreams::allow(CudaStream stream, unsigned works) {
 bool SimStreams::can_run(Stream const& stream) const {
   if ((stream.held && stream.allowed == 0) || stream.work.empty() || abandoned_) return false;
   SimWork const& next = stream.work.front();
-  return next.awaited == nullptr || next.awaited->reached >= next.record;
+  return next.awaited == nullptr || next.awaited->reached;
 }
 
 void SimStreams::settle() {
@@ -206,7 +207,7 @@ void SimStreams::run(Stream& stream) {
     }
     if (work.awaited) stream.now_us = std::max(stream.now_us, work.awaited->at_us);
     if (work.signalled) {
-      work.signalled->reached = work.record;
+      work.signalled->reached = true;
       work.signalled->at_us = stream.now_us;
     }
     changed_.notify_all();

@@ -18,19 +18,20 @@
 
 namespace lmcache::test {
 
-// How often it was recorded, and how many of these records were reached. Guarded by the lock of the
-// device's streams.
+// One record of an event: an event that is recorded again forgets the one before, but who waits for
+// that goes on waiting for it. Guarded by the lock of the device's streams.
+struct SimRecord {
+  bool reached = false;
+  double at_us = 0;  // in simulated time
+};
 struct SimEvent {
-  std::uint64_t recorded = 0;
-  std::uint64_t reached = 0;
-  double at_us = 0;  // in the simulated time of the last record that was reached
+  std::shared_ptr<SimRecord> last = {};  // null: never recorded
 };
 
 struct SimWork {
-  std::function<double()> run = {};          // copies and kernels
-  std::shared_ptr<SimEvent> awaited = {};    // a wait for its record number `record`
-  std::shared_ptr<SimEvent> signalled = {};  // reaches its record number `record`
-  std::uint64_t record = 0;
+  std::function<double()> run = {};  // copies and kernels: the microseconds they take
+  std::shared_ptr<SimRecord> awaited = {};
+  std::shared_ptr<SimRecord> signalled = {};
 };
 
 // Thread-safe.

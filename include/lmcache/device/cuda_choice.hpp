@@ -28,12 +28,18 @@ struct CopyMeasurement {
   double load_limit = 0;
 };
 
+struct CopyMeasureOptions {
+  std::uint64_t bytes = 8 * 1024 * 1024;  // at least 256 KiB: moved per rate
+  int rounds = 3;                         // the best counts: the first one wakes the link up
+};
+
 // What follows from it.
 [[nodiscard]] CopyChoice choose(CopyMeasurement const& measured);
 
-// On a stream and buffers of its own, 24 MiB of the device and 8 MiB of pinned memory, for some
-// 10 ms. The context is current. kOutOfMemory, kCuda: it could not be measured.
+// On a stream and buffers of its own, twice the bytes on the device and once in pinned memory, for
+// some 10 ms. The context is current. kOutOfMemory, kCuda: it could not be measured.
 [[nodiscard]] Result<CopyMeasurement> measure_copies(CudaApi const& api,
-                                                     detail::CudaIssuer::Kernel kernel);
+                                                     detail::CudaIssuer::Kernel kernel,
+                                                     CopyMeasureOptions options = {});
 
 }  // namespace lmcache

@@ -13,6 +13,7 @@
 #include <lmcache/base/cuda_api.hpp>
 #include <lmcache/base/log.hpp>
 #include <lmcache/base/result.hpp>
+#include <lmcache/device/cuda_choice.hpp>
 #include <lmcache/device/cuda_issue.hpp>
 #include <lmcache/device/cuda_pieces.hpp>
 #include <lmcache/device/device_copier.hpp>
@@ -39,8 +40,9 @@ struct CudaCopierOptions {
   std::span<std::byte const> kernel_image = {};
   // SMs that a kernel may keep busy: prefill needs the others.
   unsigned kernel_blocks = 16;
-  // Nothing: measured now, which takes some 10 ms and 16 MiB of the device and of pinned memory.
+  // Nothing: measured now, which takes some 10 ms and memory for as long.
   std::optional<CopyChoice> choice = std::nullopt;
+  CopyMeasureOptions measure = {};
 };
 
 // Thread-safe.

@@ -106,7 +106,7 @@ TEST(CopyEntries, BlocksAreIndependent) {
 
 // Threads of a block run at once on a device, so none may write what another writes.
 TEST(CopyEntries, EachByteIsWrittenByOneThread) {
-  constexpr std::size_t kBytes = 9000;
+  constexpr std::size_t kBytes = 3 * (kPieceBytes + 2);
   for (std::size_t from : {0, 3, 4}) {
     std::size_t written = 0;
     for (std::uint32_t block = 0; block < 2; ++block) {

@@ -25,6 +25,7 @@ struct CudaSimTest : ::testing::Test {
     ASSERT_EQ(api().stream_create(&stream, cuda::kStreamNonBlocking, -5), kOk);
     ASSERT_EQ(api().event_create(&event, cuda::kEventDisableTiming), kOk);
     ASSERT_EQ(api().host_alloc(reinterpret_cast<void**>(&host), kBytes, 3), kOk);
+    std::memset(host, 0, kBytes);
     device = sim->allocate_device(kBytes);
     engine = sim->make_engine_stream();
   }
@@ -77,6 +78,23 @@ TEST_F(CudaSimTest, AnEventOrdersTwoStreams) {
   sim->release(engine);
   sim->settle();
   EXPECT_EQ(host[0], std::byte{7});
+}
+
+TEST_F(CudaSimTest, AnEventThatIsRecordedAgainKeepsThoseWhoWait) {
+  start();
+  CudaStream const other = sim->make_engine_stream();
+  sim->hold(engine);
+  compute(std::byte{7});
+  ASSERT_EQ(api().event_record(event, engine), kOk);
+  ASSERT_EQ(api().stream_wait_event(stream, event, 0), kOk);
+  ASSERT_EQ(api().memcpy_async(host_address(), device, 1, stream), kOk);
+  ASSERT_EQ(api().event_record(event, other), kOk);
+  sim->settle();
+  EXPECT_EQ(api().event_query(event), kOk);  // of its last record
+  sim->release(engine);
+  sim->settle();
+  EXPECT_EQ(host[0], std::byte{7});
+  EXPECT_EQ(api().event_query(event), kOk);
 }
 
 TEST_F(CudaSimTest, AWaitForAnEventThatWasNeverRecordedIsNone) {

@@ -31,6 +31,7 @@ TEST(CudaChoiceTest, TheDeviceIsMeasured) {
     CudaSim sim{{.most_delay_us = 0, .kernels = sim_kernels(), .kernel_overhead_us = kernel_us}};
     CudaCopierOptions options = small_options();
     options.choice.reset();
+    options.measure = {.bytes = 512 * 1024, .rounds = 1};
     auto const copier = must(CudaCopier::create(sim.api(), options, {}));
     auto const from = copier->choice().load.engine_from_bytes;
     if (kernel_us < 100) {
@@ -48,6 +49,7 @@ TEST(CudaChoiceTest, WithoutAMeasurementTheCopierStillOpens) {
   sim.fail_call(1, CudaStatus::kOutOfMemory, "cuMemAlloc");
   CudaCopierOptions options = small_options();
   options.choice.reset();
+  options.measure = {.bytes = 512 * 1024, .rounds = 1};
   auto const copier = must(CudaCopier::create(sim.api(), options, {}));
   EXPECT_EQ(copier->choice().load.engine_from_bytes, CopyChoice{}.load.engine_from_bytes);
 }
@@ -56,6 +58,7 @@ TEST(CudaChoiceTest, WithoutKernelsNothingIsMeasured) {
   CudaSim sim{{.most_delay_us = 0, .loads_modules = false}};
   CudaCopierOptions options = small_options();
   options.choice.reset();
+  options.measure = {.bytes = 512 * 1024, .rounds = 1};
   auto const copier = must(CudaCopier::create(sim.api(), options, {}));
   EXPECT_EQ(sim.calls("cuEventElapsedTime"), 0U);
 }

@@ -21,13 +21,12 @@ struct CudaDevice {
   }
 };
 
-// Slots that the device reaches: by a loop of copies, by batches of both kinds, by the kernel; and
-// by whichever the size says. Slots that it does not reach: through buffers.
-using ByLoop = CudaDevice<CudaPinnedMemory, 0, 0>;
+// Slots that the device reaches: by batches, by the kernel. Slots that it does not reach: through
+// buffers, by whichever the size says. Copies one by one are in cuda_queue_test.cpp: the suite
+// takes long to compile.
 using ByBatch = CudaDevice<CudaPinnedMemory, 13, 0>;
 using ByKernel = CudaDevice<CudaPinnedMemory, 0, 1 << 30>;
-using BySize = CudaDevice<CudaPinnedMemory, 12, 3000>;
-using Buffered = CudaDevice<CudaEngineMemory, 13, 3000>;
+using Buffered = CudaDevice<CudaEngineMemory, 12, 3000>;
 
 TEST(CudaCopierTest, RefusesOptionsOutOfRange) {
   CudaSim sim;
@@ -52,7 +51,7 @@ TEST(CudaCopierTest, LoadsHaveTheHighPriority) {
 }
 
 TEST(CudaCopierTest, DefaultOptionsMoveLargeRuns) {
-  CudaWorld world{{}, CudaCopierOptions{}};
+  CudaWorld world{{}, CudaCopierOptions{.choice = CopyChoice{}}};
   CopyScene<CudaEngineMemory> scene{{.planes = 2, .chunks = 3, .largest_page = 900'000}, 1};
   auto const ticket = world.copier().submit(scene.batch(CopyDirection::kEngineToSlot)).value();
   EXPECT_TRUE(world.copier().wait(ticket, soon()).value());
@@ -93,10 +92,8 @@ TEST(CudaCopierTest, EverythingIsGivenBack) {
 
 }  // namespace
 
-INSTANTIATE_TYPED_TEST_SUITE_P(CudaByLoop, CopierConformance, ByLoop);
 INSTANTIATE_TYPED_TEST_SUITE_P(CudaByBatch, CopierConformance, ByBatch);
 INSTANTIATE_TYPED_TEST_SUITE_P(CudaByKernel, CopierConformance, ByKernel);
-INSTANTIATE_TYPED_TEST_SUITE_P(CudaBySize, CopierConformance, BySize);
 INSTANTIATE_TYPED_TEST_SUITE_P(CudaBuffered, CopierConformance, Buffered);
 
 }  // namespace lmcache::test

@@ -75,6 +75,12 @@ class CudaWorld {
     return world;
   }
 
+  // The current one, if somebody shares it.
+  static std::weak_ptr<CudaWorld>& shared() {
+    static std::weak_ptr<CudaWorld> world;
+    return world;
+  }
+
   CudaSim& sim() { return sim_; }
   CudaCopier& copier() { return *copier_; }
   void end_copier() { copier_.reset(); }
@@ -107,6 +113,7 @@ class CudaEngineMemory {
   }
 
  private:
+  std::shared_ptr<CudaWorld> keeps_ = CudaWorld::shared().lock();
   std::size_t bytes_;
   CudaAddress address_;
 };
@@ -154,23 +161,16 @@ class CudaPinnedMemory : public CudaEngineMemory {
 // The device's copier for the conformance suite, with the world it lives in.
 class WorldCopier final : public DeviceCopier {
  public:
-  explicit WorldCopier(CudaWay way) : world_{std::make_unique<CudaWorld>(way)} {}
-  // The suite looks at the engine's memory after the copier is gone, so the world stays until the
-  // next one begins.
-  ~WorldCopier() override {
-    world_->end_copier();
-    kept() = std::move(world_);
+  explicit WorldCopier(CudaWay way) : world_{std::make_shared<CudaWorld>(way)} {
+    CudaWorld::shared() = world_;
   }
+  // The suite looks at the engine's memory after the copier is gone: that keeps the world.
+  ~WorldCopier() override { world_->end_copier(); }
   static std::unique_ptr<DeviceCopier> make(CudaWay way) {
-    kept().reset();
     return std::make_unique<WorldCopier>(way);
   }
 
  private:
-  static std::unique_ptr<CudaWorld>& kept() {
-    static std::unique_ptr<CudaWorld> world;
-    return world;
-  }
   DeviceCopier& inner() const { return world_->copier(); }
 
   Result<CopyTicket> do_submit(CopyBatch batch) override {
@@ -198,7 +198,7 @@ class WorldCopier final : public DeviceCopier {
   void do_cancel(CopyTicket ticket) override { inner().cancel(ticket); }
   void do_retire(CopyTicket ticket) override { inner().retire(ticket); }
 
-  std::unique_ptr<CudaWorld> world_;
+  std::shared_ptr<CudaWorld> world_;
 };
 
 }  // namespace lmcache::test

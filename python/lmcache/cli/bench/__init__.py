@@ -6,6 +6,7 @@ from __future__ import annotations
 import typer
 
 from lmcache.cli.bench.disk import disk
+from lmcache.cli.bench.gpu import gpu
 from lmcache.cli.bench.lookup import lookup
 from lmcache.cli.bench.memory import memory
 from lmcache.cli.bench.remote import remote
@@ -21,5 +22,6 @@ app.command()(lookup)
 app.command()(disk)
 app.command()(remote)
 app.command()(vllm)
+app.command()(gpu)
 
 __all__ = ["app"]

@@ -15,6 +15,7 @@ _WANTED = {
     ("avx2", "asimd"): "copies at full speed",
 }
 _WELCOME = ("avx512f", "sve")
+_OLDEST_DRIVER = 12000  # of cpp/device/cuda_loader.cpp
 
 
 def check_cpu(root: str = "/") -> Check:
@@ -73,4 +74,10 @@ def check_cuda(driver: Driver | None, root: str = "/") -> Check:
         advice = "`nvidia-smi` tells whether driver and kernel module fit"
         return Check("CUDA", "warn", f"driver found, but {driver.error}", advice)
     version = f"{driver.version // 1000}.{driver.version % 1000 // 10}"
+    if driver.version < _OLDEST_DRIVER:
+        advice = "a driver for CUDA 12.0 or later (525 and on), for copies by the GPU"
+        return Check("CUDA", "warn", f"the driver is for CUDA {version}", advice)
+    if driver.devices == 0:
+        advice = "`CUDA_VISIBLE_DEVICES` may hide it; a container needs `--gpus all`"
+        return Check("CUDA", "warn", f"driver for CUDA {version}, no device visible", advice)
     return Check("CUDA", "ok", f"driver for CUDA {version}, {driver.devices} device(s)")

@@ -35,6 +35,8 @@ def test_cpu(tmp_path: Path, line: str, status: str, found: str, advice: str) ->
         (None, False, "ok", "works without a GPU"),
         (None, True, "warn", "no libcuda.so.1"),
         (Driver(12040, 2), True, "ok", "CUDA 12.4, 2 device(s)"),
+        (Driver(11080, 1), True, "warn", "the driver is for CUDA 11.8"),
+        (Driver(12040, 0), True, "warn", "no device visible"),
         (Driver(error="cuInit failed with 100"), True, "warn", "cuInit failed with 100"),
     ],
 )
