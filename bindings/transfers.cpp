@@ -111,8 +111,8 @@ void bind_transfers(py::class_<EngineHolder, std::shared_ptr<EngineHolder>>& eng
         }));
       },
       "job"_a, "plane"_a, "stream"_a, "timeout_ms"_a,
-      "Makes a CUDA stream wait, on the device, for planes 0..plane. False: it does not, since the\n"
-      "copies were not on their way at the deadline, or never will be.");
+      "Makes a CUDA stream wait, on the device, for planes 0..plane. False: it does not, since\n"
+      "the copies were not on their way at the deadline, or never will be.");
   engine.def(
       "cancel_job",
       [](EngineHolder& self, JobId job) {

@@ -341,8 +341,8 @@ class Engine:
     def status(self) -> dict[str, typing.Any]: ...
     def stream_wait_plane(self, job: int, plane: int, stream: int, timeout_ms: int) -> bool:
         """
-        Makes a CUDA stream wait, on the device, for planes 0..plane. False: it does not, since the
-        copies were not on their way at the deadline, or never will be.
+        Makes a CUDA stream wait, on the device, for planes 0..plane. False: it does not, since
+        the copies were not on their way at the deadline, or never will be.
         """
     def submit_load(
         self,
