@@ -31,6 +31,7 @@ __all__: list[str] = [
     "inspect_segment",
     "list_disk_directories",
     "list_segments",
+    "measure_gpu",
     "raw_transfer",
     "read_requests",
     "remove_disk_directory",
