@@ -152,13 +152,13 @@ def vllm() -> list[Command]:
     tiny = Command([PYTHON, "scripts/make_tiny_model.py", "build/models", "--each"])
     real = Command([PYTHON, "scripts/get_model.py"])
     streams = "tests/vllm/test_differential.py"
+    words = [PYTHON, "-m", "pytest", "-q"]
+    short = [*words, "tests/vllm", "-m", "not matrix", f"--ignore={streams}"]
     return [
         tiny,
         real,
-        pytest("tests/vllm", "-m", "not matrix", f"--ignore={streams}"),
-        Command(
-            [PYTHON, "-m", "pytest", "-q", streams], {"MINUTES": "0", "SEED": "21"}, LONGEST_SECONDS
-        ),
+        Command(short, limit_seconds=LONGEST_SECONDS),
+        Command([*words, streams], STREAMS, LONGEST_SECONDS),
     ]
 
 
