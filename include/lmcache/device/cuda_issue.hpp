@@ -52,8 +52,8 @@ class CudaIssuer {
   enum class Way : std::uint8_t { kEngine, kKernel };
   struct Kernel {
     CudaFunction function = nullptr;  // null: the copy engine does everything
-    // Few, since prefill needs the others: 16 blocks of 512 threads keep 128 KiB in flight at 16
-    // bytes each, and a link of 55 GB/s with 2 us of latency needs about 110 KiB.
+    // Few, since prefill needs the others: 16 blocks of 512 threads keep 512 KiB in flight, four
+    // times 16 bytes each, and a link of 55 GB/s with 2 us of latency needs about 110 KiB.
     unsigned blocks = 16;
     unsigned threads = 512;
   };
