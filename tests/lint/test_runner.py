@@ -37,6 +37,26 @@ def test_counts(output, counts):
     assert (outcome.passed, outcome.failed, outcome.skipped) == counts
 
 
+CTEST_LINES = """
+      Start 1: base.A
+1/3 Test #1: base.A ...............   Passed    0.01 sec
+2/3 Test #2: base.B ...............***Failed    0.02 sec
+b.cpp:7: Failure
+      Start 3: base.C
+3/3 Test #3: base.C ...............***Skipped   0.00 sec
+why
+66% tests passed, 1 tests failed out of 3
+"""
+
+
+def test_what_failed_is_named():
+    outcome = Outcome()
+    outcome.add_failures(CTEST_LINES.splitlines())
+    outcome.add_failures(["FAILED tests/x.py::test_y - assert 0", "FAILED to open", "1 failed"])
+    assert [line.split()[0] for line in outcome.failures] == ["2/3", "b.cpp:7:", "FAILED"]
+    assert outcome.failures[-1] == "FAILED tests/x.py::test_y - assert 0"
+
+
 def stage(*codes: str, needs: tuple[str, ...] = ()) -> Stage:
     commands = [Command([sys.executable, "-c", code]) for code in codes]
     return Stage("self-test", "", lambda: commands, needs)

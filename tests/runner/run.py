@@ -3,9 +3,10 @@
 
 Usage: python tests/runner/run.py [STAGE...]     (default: all but those that only run when named)
 
-Each stage's output is shown and kept in build/test/<stage>.log. At the end: a table, and a last
-line "N passed, N failed[, N skipped]" over all tests; a stage that fails without saying which test
-failed (a build, say) counts as one failed test. The exit status is 0 only if nothing failed.
+Each stage's output is shown and kept in build/test/<stage>.log. At the end: what failed, a table,
+and a last line "N passed, N failed[, N skipped]" over all tests; a stage that fails without saying
+which test failed (a build, say) counts as one failed test. The exit status is 0 only if nothing
+failed.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def run_stage(stage: Stage) -> Outcome:
             failure = str(error)
             break
         outcome.add_counts(output)
+        outcome.add_failures(output if status else [])
         if status != 0:
             failure = f"status {status}: {' '.join(command.words)[:70]}"
             break
@@ -57,6 +59,9 @@ def main() -> int:
             print(f"\n=== {stage.name}: {stage.title}", flush=True)
             outcomes[stage.name] = run_stage(stage)
 
+    for name, one in outcomes.items():
+        for line in one.failures:
+            print(f"{name}: {line}")
     print(f"\n{'stage':10} {'':4} {'passed':>7} {'failed':>7} {'skipped':>8} {'seconds':>8}")
     for name, one in outcomes.items():
         word = "FAIL" if one.failed else "ok"

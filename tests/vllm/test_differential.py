@@ -21,7 +21,8 @@ from lmcache.integration.vllm import load_watch
 SEED = os.environ.get("SEED") or str(random.SystemRandom().randrange(10**9))
 MINUTES = float(os.environ.get("MINUTES") or 0)
 SETUP = os.environ.get("SETUP", "")
-PLANTED_SEED = "planted"
+# One stream or other may miss a bug that shows only when copies are late at the right moment.
+PLANTED_SEEDS = ("planted", "planted again", "planted a third time", "planted a fourth time")
 # Against a hang, not a limit on how slow a machine may be: that one is in `stream_runner`.
 HANGS_S = 3600
 
@@ -64,8 +65,13 @@ def test_answers_are_those_without_a_cache(differential):
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(differential, monkeypatch, bug):
     setup, plant = BUGS[bug]
-    differential.references(SETUPS[setup].model, PLANTED_SEED)
-    plant(monkeypatch)
-    found = differential.findings(setup, PLANTED_SEED)
+    found: list[str] = []
+    for seed in PLANTED_SEEDS:
+        differential.references(SETUPS[setup].model, seed)
+        with monkeypatch.context() as patch:
+            plant(patch)
+            found = differential.findings(setup, seed)
+        if found:
+            break
     print("\n".join(found[:3]))
     assert found
