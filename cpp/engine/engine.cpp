@@ -53,8 +53,8 @@ struct Engine::State {
     };
   }
   [[nodiscard]] HousekeeperHooks upkeep() {
-    if (!has_lower()) return {};
-    return {.each_tick =
+    return {.copies = [this] { return disk || jobs.has_views(); },  // a disk wants it mapped
+            .each_tick =
                 [this] {
                   if (disk) disk->keep_house();
                   if (remote) remote->keep_house();

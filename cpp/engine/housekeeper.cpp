@@ -47,9 +47,11 @@ void Housekeeper::look_after_memory() {
     mapped_[outcome->extent] = true;
     if (outcome->reserved && hooks_.on_mapped) hooks_.on_mapped(outcome->extent);
   }
+  if (hooks_.copies && !hooks_.copies()) return;
+  auto const next = tier_.extent_to_reserve();
+  memory_.hurry(next.urgent);
   if (!memory_.ready()) return;
-  auto extent = tier_.extent_to_reserve();
-  if (!extent) extent = extent_to_map();
+  auto const extent = next.extent ? next.extent : extent_to_map();
   if (extent) memory_.start(*extent);
 }
 

@@ -1,11 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmcache/engine/memory_reserver.hpp>
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <utility>
 
 #include <lmcache/base/worker_thread.hpp>
 
 namespace lmcache {
+namespace {
+
+constexpr std::chrono::milliseconds kShortestPause{50};
+constexpr std::chrono::milliseconds kLongestPause{2000};
+
+// How often the system has taken the CPU from this thread, for another one.
+long times_preempted() {
+  rusage used{};
+  return ::getrusage(RUSAGE_THREAD, &used) == 0 ? used.ru_nivcsw : 0;
+}
+
+}  // namespace
 
 MemoryReserver::MemoryReserver(Segment& segment, std::function<void()> on_done)
     : segment_{segment}, on_done_{std::move(on_done)} {
@@ -16,7 +31,7 @@ MemoryReserver::MemoryReserver(Segment& segment, std::function<void()> on_done)
 }
 
 MemoryReserver::~MemoryReserver() {
-  stop_.request_stop();
+  stop_.request_stop();  // ends a pause too
   step_.store(Step::kStopped, std::memory_order_release);
   step_.notify_one();
   if (thread_.joinable()) thread_.join();
@@ -39,6 +54,24 @@ std::optional<MemoryReserver::Outcome> MemoryReserver::take_outcome() {
   return out;
 }
 
+void MemoryReserver::hurry(bool on) {
+  {
+    std::lock_guard const lock{mutex_};
+    hurry_ = on;
+  }
+  if (on) changed_.notify_one();
+}
+
+void MemoryReserver::make_way() {
+  auto const preempted = times_preempted();
+  bool const wanted = std::exchange(preempted_, preempted) != preempted;
+  pause_ =
+      wanted ? std::clamp(2 * pause_, kShortestPause, kLongestPause) : std::chrono::milliseconds{0};
+  if (!wanted) return;
+  std::unique_lock lock{mutex_};
+  changed_.wait_for(lock, stop_.get_token(), pause_, [this] { return hurry_; });
+}
+
 void MemoryReserver::run() {
   for (;;) {
     auto step = step_.load(std::memory_order_acquire);
@@ -47,7 +80,7 @@ void MemoryReserver::run() {
       step_.wait(step, std::memory_order_acquire);
       continue;
     }
-    auto populated = segment_.populate_extent(extent_, stop_.get_token());
+    auto populated = segment_.populate_extent(extent_, stop_.get_token(), [this] { make_way(); });
     outcome_.emplace(extent_, populated ? Result<void>{} : std::move(populated).error());
     if (!step_.compare_exchange_strong(step, Step::kDone, std::memory_order_acq_rel)) return;
     on_done_();

@@ -45,6 +45,11 @@ void TransferJobs::unregister_view(ViewId view) {
   views_.erase(view);
 }
 
+bool TransferJobs::has_views() const {
+  std::lock_guard const lock{mutex_};
+  return !views_.empty();
+}
+
 Result<std::shared_ptr<TransferJobs::View const>> TransferJobs::view_of(ViewId view) const {
   std::lock_guard const lock{mutex_};
   auto const found = views_.find(view);

@@ -255,7 +255,8 @@ Result<void> Segment::reserve_extent(std::uint32_t extent) {
                        header_->extent_bytes);
 }
 
-Result<bool> Segment::populate_extent(std::uint32_t extent, std::stop_token stop) {
+Result<bool> Segment::populate_extent(std::uint32_t extent, std::stop_token stop,
+                                      std::function<void()> const& after_piece) {
   constexpr std::uint64_t kPieceBytes = 2u << 20;  // a huge page
   std::uint64_t const begin = extent * header_->extent_bytes;
   std::byte* const base = payload_ + begin;
@@ -268,6 +269,7 @@ Result<bool> Segment::populate_extent(std::uint32_t extent, std::stop_token stop
     // Best effort: Linux < 5.14 does not know it and faults page by page instead.
     ::madvise(base + done, piece, MADV_POPULATE_WRITE);
 #endif
+    if (after_piece) after_piece();
   }
   return true;
 }

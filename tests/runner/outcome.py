@@ -55,7 +55,9 @@ class Outcome:
         for at, line in enumerate(output):
             if CTEST_FAILED.match(line):
                 printed = output[at + 1 :]
-                end = next((i for i, it in enumerate(printed) if CTEST_NEXT.match(it)), len(printed))
+                end = next(
+                    (i for i, it in enumerate(printed) if CTEST_NEXT.match(it)), len(printed)
+                )
                 self.failures += [line, *printed[max(0, end - SHOWN_LINES) : end]]
 
     def finish(self, failure: str) -> None:

@@ -126,23 +126,26 @@ void DramTier::sweep_expired() {
   state_.space.sweep_cursor = end;
 }
 
-std::optional<std::uint32_t> DramTier::extent_to_reserve() {
+DramTier::NextExtent DramTier::extent_to_reserve() {
   // Clearing it takes 0.7 s, which an engine that has just started has: it loads its model.
   constexpr std::uint64_t kAheadBytes = 1u << 30;
-  std::uint64_t const wanted = std::max<std::uint64_t>(2, kAheadBytes / state_.header.extent_bytes);
+  constexpr std::uint64_t kUrgentBytes = kAheadBytes / 4;
+  auto const extents = [this](std::uint64_t bytes) {
+    return std::max<std::uint64_t>(2, bytes / state_.header.extent_bytes);
+  };
   std::uint32_t const usable = state_.header.usable_extents.load(std::memory_order_relaxed);
   std::uint32_t next = kNoExtent;
   std::uint64_t ahead = 0;
   auto const guard = state_.lock_space();
-  if (!guard) return std::nullopt;
+  if (!guard) return {};
   for (std::uint32_t extent = 0; extent < usable; ++extent) {
     auto const& record = state_.extents.at(extent);
     if (record.size_class != 0) continue;
-    if (record.reserved != 0 && ++ahead >= wanted) return std::nullopt;
+    if (record.reserved != 0 && ++ahead >= extents(kAheadBytes)) return {};
     if (record.reserved == 0 && next == kNoExtent) next = extent;
   }
-  if (next == kNoExtent) return std::nullopt;
-  return next;
+  if (next == kNoExtent) return {};
+  return {.extent = next, .urgent = ahead < extents(kUrgentBytes)};
 }
 
 void DramTier::note_reservation(std::uint32_t extent, Result<void> const& reserved) {

@@ -20,6 +20,8 @@ class DramTier;
 
 // Called on the housekeeper's thread.
 struct HousekeeperHooks {
+  // Whether this process copies: another needs no memory ahead, nor page tables. None: it does.
+  std::function<bool()> copies{};
   std::function<void()> each_tick{};  // ten times a second
   // An extent is backed with memory, and in our page tables.
   std::function<void(std::uint32_t extent)> on_mapped{};

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Backs extents with memory ahead of need, on a thread that yields to the engine's: clearing pages
-// during a prefill makes an engine that computes on the CPU wait.
+// during a prefill makes an engine that computes on the CPU wait. So does a low priority, which is
+// a share of the CPU still: it goes on when nobody else wants that, or when there is a hurry.
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <thread>
@@ -15,7 +19,8 @@
 
 namespace lmcache {
 
-// One extent at a time, given by one thread. Takes no lock of ours, since it is of low priority.
+// One extent at a time, given by one thread. Takes no lock but its own, since it is of low
+// priority.
 class MemoryReserver {
  public:
   struct Outcome {
@@ -34,16 +39,24 @@ class MemoryReserver {
   // An extent can be given.
   [[nodiscard]] bool ready() const noexcept;
   void start(std::uint32_t extent);  // when ready()
+  // Whether to go on though the CPUs are wanted: little is left of what was reserved. At first so.
+  void hurry(bool on);
   // What came of the extent that was given; nothing while it is under way.
   [[nodiscard]] std::optional<Outcome> take_outcome();
 
  private:
   enum class Step : std::uint32_t { kReady, kGiven, kDone, kStopped };
   void run();
+  void make_way();
 
   Segment& segment_;
   std::function<void()> on_done_;
   std::stop_source stop_;
+  std::mutex mutex_;  // guards hurry_; never held for long
+  std::condition_variable_any changed_;
+  bool hurry_{true};
+  std::chrono::milliseconds pause_{0};  // the thread's, as is the next
+  long preempted_{0};
   std::atomic<Step> step_{Step::kReady};
   std::uint32_t extent_{0};         // ours while kGiven, the caller's otherwise
   std::optional<Outcome> outcome_;  // likewise

@@ -35,6 +35,7 @@ class TransferJobs {
 
   [[nodiscard]] Result<ViewId> register_view(KvView view);
   void unregister_view(ViewId view);
+  [[nodiscard]] bool has_views() const;
   [[nodiscard]] Result<JobId> submit_store(ViewId view, std::span<StoreItem const> items,
                                            std::optional<EngineStream> stream = std::nullopt);
   [[nodiscard]] Result<JobId> submit_load(ViewId view, std::span<LoadItem const> items,

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <stop_token>
@@ -82,9 +83,10 @@ class Segment {
   [[nodiscard]] Result<void> reserve_extent(std::uint32_t extent);
   // The same, and clears it and fills this process's page tables, so that the first copy does not
   // fault. Takes about 0.7 ms per MB; in small pieces, since the kernel's locks are held meanwhile.
-  // True: all of it. False: stopped.
-  // On an error what it had reserved stays.
-  [[nodiscard]] Result<bool> populate_extent(std::uint32_t extent, std::stop_token stop = {});
+  // `after_piece` is called after each of 2 MB. True: all of it. False: stopped. On an error what
+  // it had reserved stays.
+  [[nodiscard]] Result<bool> populate_extent(std::uint32_t extent, std::stop_token stop = {},
+                                             std::function<void()> const& after_piece = {});
   // Gives the memory of an extent that holds nothing back to the system.
   void release_extent(std::uint32_t extent) noexcept;
 

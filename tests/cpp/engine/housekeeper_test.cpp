@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -38,6 +39,18 @@ TEST(Housekeeper, ReservesMemoryBeforeItIsNeeded) {
   EXPECT_EQ(scene.store(prompt_of(1, 640)), 10u);
   EXPECT_EQ(scene.hit(prompt_of(1, 640)), 640u);
   EXPECT_TRUE(segment_is_sound(scene.state()));
+}
+
+TEST(Housekeeper, ReservesNothingWhereNothingIsCopied) {
+  TierScene scene;
+  std::atomic<bool> copies{false};
+  std::atomic<int> ticks{0};
+  Housekeeper const keeper{
+      scene.tier(), {.copies = [&] { return copies.load(); }, .each_tick = [&] { ++ticks; }}};
+  EXPECT_TRUE(eventually([&] { return ticks > 2; }));
+  EXPECT_EQ(scene.use().reserved_bytes, 0u);
+  copies = true;
+  EXPECT_TRUE(eventually([&] { return scene.use().reserved_bytes != 0; }));
 }
 
 TEST(Housekeeper, SweepsWhatHasExpiredAndNothingElse) {

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <stop_token>
+#include <thread>
+#include <vector>
 
 #include "engine/shared_scene.hpp"
 #include "support/child_process.hpp"
@@ -31,10 +34,39 @@ TEST(MemoryReserver, BacksTheExtentThatItWasGiven) {
   EXPECT_TRUE(eventually([&] { return calls == 2; }));
 }
 
+// Threads that want every CPU, so that ours is preempted.
+class BusyCpus {
+ public:
+  BusyCpus() {
+    for (unsigned i = 0; i < 2 * std::thread::hardware_concurrency(); ++i) {
+      threads_.emplace_back([](std::stop_token const& stop) {
+        while (!stop.stop_requested()) {
+        }
+      });
+    }
+  }
+
+ private:
+  std::vector<std::jthread> threads_;
+};
+
+TEST(MemoryReserver, GoesOnWhileCpusAreWantedIfThereIsAHurry) {
+  TierScene scene{{.options = {.capacity_bytes = 64u << 20}}};
+  BusyCpus const busy;
+  MemoryReserver reserver{scene.tier().segment(), [] {}};
+  reserver.hurry(false);
+  reserver.start(0);
+  // Its pauses last two seconds at the longest; to hurry ends one.
+  reserver.hurry(true);
+  EXPECT_TRUE(eventually([&] { return reserver.take_outcome().has_value(); }));
+}
+
 TEST(MemoryReserver, EndsAtOnceWhateverItDoes) {
   TierScene scene;
+  BusyCpus const busy;
   for (int i = 0; i < 50; ++i) {
     MemoryReserver reserver{scene.tier().segment(), [] {}};
+    reserver.hurry(i % 3 == 0);
     if (i % 2 == 0) reserver.start(0);
   }
 }

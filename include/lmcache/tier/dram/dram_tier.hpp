@@ -202,7 +202,11 @@ class DramTier {
   void sweep_expired();
   // Memory ahead of need: the extent that somebody should back with memory, without a lock of ours
   // (Segment::populate_extent), and what came of it. Doing it twice does no harm.
-  [[nodiscard]] std::optional<std::uint32_t> extent_to_reserve();
+  struct NextExtent {
+    std::optional<std::uint32_t> extent;
+    bool urgent = false;  // little is left
+  };
+  [[nodiscard]] NextExtent extent_to_reserve();
   void note_reservation(std::uint32_t extent, Result<void> const& reserved);
   // Releases and cancellations that a lock refused.
   void settle_debts();

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lmcache.integration.vllm import compat
+from lmcache.integration.vllm.fetch_watch import FetchWatch
 from lmcache.integration.vllm.load_planner import plan_load, promised_blocks
 from lmcache.integration.vllm.load_watch import LoadWatch
 from lmcache.integration.vllm.namespaces import Namespaces
@@ -64,7 +65,7 @@ class SchedulerHalf:
         self._confirms = batches > 1 or self._ranks > 1
         self._step = 0
         self._block_tables = compat.BlockTables()
-        self._loads = LoadWatch(batches)
+        self._loads, self._fetching = LoadWatch(batches), FetchWatch()
         self._ahead: list[RequestState] = []  # requests whose loads the next step begins
         self._carried: list[StorePlan] = []
         self._released: list[str] = []
@@ -114,7 +115,7 @@ class SchedulerHalf:
             return 0
         waited = 0.0
         if state.fetch is not None:
-            if not state.fetch.done():
+            if not self._fetching.is_over(state, self._step, self._states.values()):
                 return None
             waited = time.monotonic() - state.fetching_since
             self.stats.add(disk_waits=1, disk_wait_seconds=waited)

@@ -213,10 +213,10 @@ TEST_F(Reaper, SweepsWhatIsExpired) {
 TEST_F(Reaper, WantsMemoryAheadOfNeed) {
   auto& tier = scene_.tier();
   for (std::uint32_t extent = 0; extent < scene_.state().extents.count(); ++extent) {
-    ASSERT_EQ(tier.extent_to_reserve(), extent) << "16 MiB are less than what is kept ready";
+    ASSERT_EQ(tier.extent_to_reserve().extent, extent) << "16 MiB are less than what is kept ready";
     tier.note_reservation(extent, {});
   }
-  EXPECT_EQ(tier.extent_to_reserve(), std::nullopt);
+  EXPECT_EQ(tier.extent_to_reserve().extent, std::nullopt);
   EXPECT_EQ(scene_.use().reserved_bytes, 16u << 20);
 }
 
@@ -229,7 +229,7 @@ TEST_F(Reaper, WithoutMemoryTheCacheStaysAsItIs) {
   tier.note_reservation(1, no_room);
   tier.note_reservation(1, {});  // another process, which came later
   EXPECT_EQ(scene_.use().reserved_bytes, scene_.state().header.extent_bytes);
-  EXPECT_EQ(tier.extent_to_reserve(), std::nullopt);
+  EXPECT_EQ(tier.extent_to_reserve().extent, std::nullopt);
   EXPECT_EQ(tier.segment().capacity_bytes(), scene_.state().header.extent_bytes);
   EXPECT_TRUE(segment_is_sound(scene_.state()));
 }
