@@ -4,8 +4,13 @@
 #include <pybind11/stl.h>
 #include <pybind11/typing.h>
 
+#include <chrono>
+#include <future>
 #include <limits>
+#include <memory>
 #include <string>
+
+#include <lmcache/base/worker_thread.hpp>
 
 #include "errors.hpp"
 #include "module.hpp"
@@ -36,6 +41,25 @@ std::vector<ChunkRef> unpacked(Refs const& refs) {
   return out;
 }
 
+// It waits for calls of a client in Python, which may never return. Then it goes when they do, or
+// with the process, and until then its slots and its memory are nobody else's. False: not gone yet.
+bool let_go(std::shared_ptr<Engine> engine) {
+  constexpr std::chrono::seconds kLongest{10};
+  auto const gone = std::make_shared<std::promise<void>>();
+  auto heard = gone->get_future();
+  auto going = std::make_shared<std::shared_ptr<Engine>>(std::move(engine));
+  auto thread = start_worker_thread({.name = "lmc-close"}, [going, gone] {
+    going->reset();
+    gone->set_value();
+  });
+  if (!thread) {
+    going->reset();
+    return true;
+  }
+  thread.value().detach();
+  return heard.wait_for(kLongest) == std::future_status::ready;
+}
+
 }  // namespace
 
 std::shared_ptr<Engine> EngineHolder::get() const {
@@ -58,10 +82,20 @@ void EngineHolder::close() {
     return;
   }
   auto going = std::move(engine_);
+  bool gone = true;
   {
     // Its threads may be waiting for the GIL, and it waits for them.
     py::gil_scoped_release const release;
-    going.reset();
+    if (client_) {
+      gone = let_go(std::move(going));
+    } else {
+      going.reset();
+    }
+  }
+  if (!gone) {
+    log_->hook()(LogLevel::kWarning,
+                 "a call of the remote store's client does not return: the cache's memory stays "
+                 "until it does");
   }
   log_->drain();
 }
@@ -166,9 +200,10 @@ void bind_engine(py::module_& module) {
       "open",
       [](EngineOptions options, py::typing::Callable<void(int, std::string)> log) {
         auto const lines = std::make_shared<LogQueue>(std::move(log));
+        bool const client = options.remote_calls != nullptr;
         auto opened = without_gil([&] { return Engine::open(std::move(options), lines->hook()); });
         lines->drain();
-        return std::make_shared<EngineHolder>(shared(unwrap(std::move(opened))), lines);
+        return std::make_shared<EngineHolder>(shared(unwrap(std::move(opened))), lines, client);
       },
       "options"_a, "log"_a, "log(level, text): the numbers of the module logging.");
   engine.def("close", &EngineHolder::close);

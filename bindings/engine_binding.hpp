@@ -36,8 +36,9 @@ inline std::shared_ptr<Engine> shared(std::unique_ptr<Engine> engine) {
 // a child made by fork() the engine is closed: its threads are the parent's, and so are its leases.
 class EngineHolder {
  public:
-  EngineHolder(std::shared_ptr<Engine> engine, std::shared_ptr<LogQueue> log)
-      : engine_{std::move(engine)}, log_{std::move(log)} {}
+  // `client`: its remote store has a client in Python.
+  EngineHolder(std::shared_ptr<Engine> engine, std::shared_ptr<LogQueue> log, bool client)
+      : engine_{std::move(engine)}, log_{std::move(log)}, client_{client} {}
   ~EngineHolder() { close(); }
   EngineHolder(EngineHolder&&) = delete;
 
@@ -49,6 +50,7 @@ class EngineHolder {
  private:
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<LogQueue> log_;
+  bool client_;
   pid_t process_{getpid()};
 };
 

@@ -27,6 +27,7 @@ Log = Callable[[int, str], None]
 
 _LONGEST_TEXT = 300
 _LONGEST_PAUSE_S = 2.0
+_LONGEST_CLOSE_S = 5.0  # a client's call may never return
 
 
 class RemoteService:
@@ -71,15 +72,16 @@ class RemoteService:
             self._attach()
 
     def close(self) -> None:
-        """End: what runs is waited for, everything else fails. May be repeated."""
+        """End: what runs is waited for, 5 s at most, everything else fails. May be repeated."""
         if os.getpid() != self._process:
             return  # a fork has none of the threads
         self.calls.close()
         with self._lock:
             threads = list(self._threads)
+        deadline = time.monotonic() + _LONGEST_CLOSE_S
         for thread in threads:
             if thread is not threading.current_thread():
-                thread.join()
+                thread.join(max(0.0, deadline - time.monotonic()))
         if not threads:
             self._at_exit.detach()
 

@@ -111,6 +111,30 @@ def test_the_end_of_a_program(tmp_path: Path, what: str) -> None:
     assert time.monotonic() - started < 30
 
 
+NEVER_RETURNS = """
+store.sleeps["get_into"] = 3600.0
+fetch = cache._native.fetch(cache._space.namespace, cache._prompt(list(range(1000))), 0)
+assert store.busy.wait(10)
+began = time.monotonic()
+cache.close()
+assert cache.closed and 9 < time.monotonic() - began < 25, time.monotonic() - began
+before = store.memory[0][4096]  # the client may still use what it has
+store.memory[0][4096] = before
+print("closed")
+"""
+
+
+@pytest.mark.multiprocess
+def test_a_call_that_never_returns_holds_up_nobody_for_long(tmp_path: Path) -> None:
+    fill(tmp_path)
+    program = PROGRAM.format(support=str(SUPPORT), folder=str(tmp_path), rest=NEVER_RETURNS)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr
+    assert "a call of the remote store's client does not return" in done.stderr
+
+
 def test_a_fork_cannot_use_it(tmp_path: Path) -> None:
     with open_connected(FolderStore(tmp_path)) as cache:
         pid = os.fork()
