@@ -457,6 +457,11 @@ class RemoteStore:
         calls: instead of `url`, `serde`, `user` and `password`; closed with the store.
         transfer_timeout_ms: of write and read; 0 = timeout_ms.
         """
+    @staticmethod
+    def sum(memory: typing_extensions.Buffer, slot_bytes: int) -> int:
+        """
+        Reads slots as their checksums do, on this thread; to be timed. All of them, xor.
+        """
     def clear(self) -> int:
         """
         Removes all chunks of ours; returns how many.

@@ -48,6 +48,8 @@ def test_figures(redis_server: Any) -> None:
         # One thread; the calls that ask for its CPU time are outside of what was timed.
         assert 0 < line[f"{move}_server_busy"] < 3
         assert line[f"{move}_ratio_limit"] > line[f"{move}_ratio"] / 4
+    slower = 1 / (1 + line["raw_send_gbps"] / line["sum_gbps"])  # each value is summed first
+    assert line["set_ratio_limit"] < 4 * slower
     assert line["exists_us_per_key"] > 0
     assert {"benchmark_set_gbps", "benchmark_get_gbps"} <= set(line)
     assert told[-1].endswith("round 2 of 2")
