@@ -73,6 +73,7 @@ Result<std::uint32_t> ProcessTable::claim(Claim const& claim) {
     copy_text(record.instance_id, claim.instance_id);
     std::memset(static_cast<void*>(&record.counters), 0, sizeof record.counters);
     std::memset(static_cast<void*>(&record.remote), 0, sizeof record.remote);
+    std::memset(static_cast<void*>(&record.device), 0, sizeof record.device);
     std::memset(static_cast<void*>(&record.latencies), 0, sizeof record.latencies);
     record.attached.store(1, std::memory_order_release);
     own_ |= std::uint64_t{1} << index;

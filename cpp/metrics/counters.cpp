@@ -33,6 +33,12 @@ void for_each_cell(CounterFields<Into>& into, CounterFields<From> const& from, S
   step(into.reclaimed_slots, from.reclaimed_slots);
   step(into.reclaimed_leases, from.reclaimed_leases);
   step(into.repaired_locks, from.repaired_locks);
+  step(into.device_stored_chunks, from.device_stored_chunks);
+  step(into.device_stored_bytes, from.device_stored_bytes);
+  step(into.device_loaded_chunks, from.device_loaded_chunks);
+  step(into.device_loaded_bytes, from.device_loaded_bytes);
+  step(into.device_loaded_tokens, from.device_loaded_tokens);
+  step(into.device_evicted_chunks, from.device_evicted_chunks);
   step(into.prefill_tokens, from.prefill_tokens);
   step(into.prefill_ns, from.prefill_ns);
   step(into.requests, from.requests);

@@ -37,6 +37,13 @@ struct RemoteGauges {
   [[nodiscard]] std::string last_error_text() const;
 };
 
+// What lies in GPU memory for a process, over all its devices. Plain atomics, valid when zeroed.
+struct DeviceGauges {
+  std::atomic<std::uint64_t> capacity_bytes;  // 0: it has no pool there
+  std::atomic<std::uint64_t> used_bytes;
+  std::atomic<std::uint64_t> chunks;
+};
+
 struct ProcessRecord {
   std::atomic<std::uint32_t> attached;
   std::int32_t pid;
@@ -48,6 +55,7 @@ struct ProcessRecord {
   Counters counters;
   Latencies latencies;
   RemoteGauges remote;
+  DeviceGauges device;
 };
 
 // A view of the table in a segment; cheap to copy. Externally synchronised (the space lock), except

@@ -37,7 +37,7 @@ enum class Region : std::uint32_t {
 
 inline constexpr std::size_t kRegionCount = static_cast<std::size_t>(Region::kCount);
 inline constexpr std::uint64_t kSegmentMagic = 0x3165'6863'6143'4d4c;  // "LMCache1"
-inline constexpr std::uint32_t kSegmentLayoutVersion = 5;
+inline constexpr std::uint32_t kSegmentLayoutVersion = 6;
 // os_error() of the error that attach() gives for a file of another layout version.
 inline constexpr int kSegmentLayoutMismatch = -1;
 inline constexpr std::uint64_t kPageBytes = 4096;

@@ -63,6 +63,14 @@ struct CounterFields {
   Cell reclaimed_slots{};
   Cell reclaimed_leases{};
   Cell repaired_locks{};
+  // The pool in GPU memory, as far as this process has one. What is loaded from there is counted
+  // among the loaded, too.
+  Cell device_stored_chunks{};
+  Cell device_stored_bytes{};
+  Cell device_loaded_chunks{};
+  Cell device_loaded_bytes{};
+  Cell device_loaded_tokens{};
+  Cell device_evicted_chunks{};
   // What the serving engine measured, reported by whoever sits beside it.
   Cell prefill_tokens{};      // computed in steps that were timed
   Cell prefill_ns{};          // what these steps took
@@ -144,7 +152,7 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 static_assert(std::is_standard_layout_v<Counters>);
 static_assert(std::is_trivially_destructible_v<Counters>);
 static_assert(sizeof(CountersSnapshot) ==
-              (54 + kDropReasons + kLoadFailures) * sizeof(std::uint64_t));
+              (60 + kDropReasons + kLoadFailures) * sizeof(std::uint64_t));
 
 template <class Visit>
 void CountersSnapshot::for_each(Visit&& visit) const {
@@ -167,6 +175,12 @@ void CountersSnapshot::for_each(Visit&& visit) const {
   visit(std::string_view{"reclaimed_slots"}, reclaimed_slots);
   visit(std::string_view{"reclaimed_leases"}, reclaimed_leases);
   visit(std::string_view{"repaired_locks"}, repaired_locks);
+  visit(std::string_view{"device_stored_chunks"}, device_stored_chunks);
+  visit(std::string_view{"device_stored_bytes"}, device_stored_bytes);
+  visit(std::string_view{"device_loaded_chunks"}, device_loaded_chunks);
+  visit(std::string_view{"device_loaded_bytes"}, device_loaded_bytes);
+  visit(std::string_view{"device_loaded_tokens"}, device_loaded_tokens);
+  visit(std::string_view{"device_evicted_chunks"}, device_evicted_chunks);
   visit(std::string_view{"prefill_tokens"}, prefill_tokens);
   visit(std::string_view{"prefill_ns"}, prefill_ns);
   visit(std::string_view{"requests"}, requests);

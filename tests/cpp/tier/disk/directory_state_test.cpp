@@ -14,7 +14,7 @@ constexpr std::uint64_t kSlot = 256u << 10;
 
 // Other processes of this node run the same build, but a directory outlives an upgrade.
 TEST(DirectoryRecords, KeepTheirSizesWithinALayoutVersion) {
-  ASSERT_EQ(kSegmentLayoutVersion, 5u);
+  ASSERT_EQ(kSegmentLayoutVersion, 6u);
   EXPECT_EQ(sizeof(DiskEntry), 128u);
   EXPECT_EQ(sizeof(SlabRecord), 48u);
   EXPECT_EQ(sizeof(DiskClass), 176u);

@@ -11,7 +11,7 @@ namespace lmcache::test {
 namespace {
 
 TEST(SegmentRecords, KeepTheirSizesWithinALayoutVersion) {
-  ASSERT_EQ(kSegmentLayoutVersion, 5u);
+  ASSERT_EQ(kSegmentLayoutVersion, 6u);
   EXPECT_EQ(sizeof(SegmentHeader), 896u);
   EXPECT_EQ(sizeof(ProcessRecord), 2176u);
   EXPECT_EQ(sizeof(ExtentRecord), 32u);
