@@ -114,7 +114,8 @@ void bind_engine(py::module_& module) {
                        std::string remote_serde, std::uint32_t remote_connections,
                        std::uint32_t remote_lookup_timeout_ms, std::uint32_t remote_timeout_ms,
                        std::uint32_t remote_lookup_kept_ms,
-                       std::optional<std::shared_ptr<TransportQueue>> remote_calls) {
+                       std::optional<std::shared_ptr<TransportQueue>> remote_calls,
+                       std::uint64_t device_pool_bytes) {
              return EngineOptions{.segment = std::move(segment),
                                   .directory = std::move(directory),
                                   .capacity_bytes = capacity_bytes,
@@ -142,7 +143,8 @@ void bind_engine(py::module_& module) {
                                   .remote_lookup_kept_ms = remote_lookup_kept_ms,
                                   .remote_calls = remote_calls.value_or(nullptr),
                                   .always_fetch = always_fetch,
-                                  .disk_memory_folder = std::move(disk_memory_folder)};
+                                  .disk_memory_folder = std::move(disk_memory_folder),
+                                  .device_pool_bytes = device_pool_bytes};
            }),
            py::kw_only(), "segment"_a = "private", "capacity_bytes"_a, "keep"_a = false,
            "chunk_bytes_hint"_a = 0, "role"_a = "engine", "instance_id"_a = "",
@@ -154,7 +156,8 @@ void bind_engine(py::module_& module) {
            "always_fetch"_a = false, "remote_url"_a = "", "remote_user"_a = "",
            "remote_password"_a = "", "remote_serde"_a = "msgpack", "remote_connections"_a = 4,
            "remote_lookup_timeout_ms"_a = 200, "remote_timeout_ms"_a = 10'000,
-           "remote_lookup_kept_ms"_a = 5'000, "remote_calls"_a = py::none());
+           "remote_lookup_kept_ms"_a = 5'000, "remote_calls"_a = py::none(),
+           "device_pool_bytes"_a = 0);
 
   py::class_<NamespaceHandle>(module, "Namespace", "A namespace that an engine has open.")
       .def_readonly("id", &NamespaceHandle::id)

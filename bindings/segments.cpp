@@ -44,7 +44,9 @@ py::dict to_dict(ProcessStatus const& process) {
       "remote_lookup_ns"_a = process.remote_lookup_ns,
       "remote_last_error"_a = process.remote_last_error,
       "remote_read_bytes_per_s"_a = process.remote_read_bytes_per_s,
-      "remote_write_bytes_per_s"_a = process.remote_write_bytes_per_s);
+      "remote_write_bytes_per_s"_a = process.remote_write_bytes_per_s,
+      "device_capacity_bytes"_a = process.device_capacity_bytes,
+      "device_used_bytes"_a = process.device_used_bytes, "device_chunks"_a = process.device_chunks);
 }
 
 py::dict to_dict(NamespaceStatus const& space) {

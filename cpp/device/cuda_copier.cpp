@@ -30,10 +30,12 @@ class CudaCopierParts {
   std::unique_ptr<PinnedMemory> pinned;
   std::array<std::unique_ptr<CudaLane>, 2> lanes;  // by CopyPriority
   std::unique_ptr<CudaQueue> queue;
+  std::span<std::byte> pool;
 
  private:
   [[nodiscard]] CopyChoice measured_choice(CopyMeasureOptions options, LogHook const& log) const;
   [[nodiscard]] Result<void> open_lanes(CudaCopierOptions const& options);
+  void open_pool(std::uint64_t pool_bytes, LogHook const& log);
 };
 
 // Without a kernel there is nothing to choose.
@@ -65,6 +67,23 @@ Result<void> CudaCopierParts::open_lanes(CudaCopierOptions const& options) {
   return {};
 }
 
+void CudaCopierParts::open_pool(std::uint64_t pool_bytes, LogHook const& log) {
+  if (pool_bytes == 0) return;
+  CudaAddress address = 0;
+  CudaStatus const status = session->api().mem_alloc(&address, pool_bytes);
+  if (status != CudaStatus::kSuccess) {
+    lmcache::log(log, LogLevel::kWarning,
+                 "no pool in GPU memory: the driver does not give " +
+                     std::to_string(pool_bytes / 1'000'000) + " MB (" +
+                     cuda_error_text(session->api(), status) +
+                     "); KV is copied to and from DRAM only");
+    return;
+  }
+  // A device address is one and the same for the device and for us.
+  pool = {reinterpret_cast<std::byte*>(address), pool_bytes};
+  pinned->adopt({.begin = pool.data(), .size_bytes = pool_bytes, .device = address});
+}
+
 Result<void> CudaCopierParts::open(CudaCopierOptions const& options, LogHook const& log) {
   CudaApi const& api = session->api();
   CudaContext const context = session->context();
@@ -74,6 +93,7 @@ Result<void> CudaCopierParts::open(CudaCopierOptions const& options, LogHook con
   LMC_TRY_ASSIGN(pinned, PinnedMemory::create(api, context, log));
   if (!options.slots.empty()) pinned->offer(options.slots, options.slots_piece_bytes);
   LMC_TRY(open_lanes(options));
+  open_pool(options.pool_bytes, log);
   queue = std::make_unique<CudaQueue>(CudaQueue::Setting{.api = api,
                                                          .context = context,
                                                          .events = events,
@@ -88,6 +108,7 @@ CudaCopierParts::~CudaCopierParts() {
   // Where the driver refuses it, what is called now is refused, too, and nobody needs it.
   CudaScope const scope{session->api(), session->context()};
   for (auto& lane : lanes) lane.reset();
+  if (!pool.empty()) (void)session->api().mem_free(reinterpret_cast<CudaAddress>(pool.data()));
   events.destroy();
 }
 
@@ -119,6 +140,7 @@ CudaCopier::CudaCopier(std::unique_ptr<detail::CudaCopierParts> parts) : parts_{
 CudaCopier::~CudaCopier() = default;
 
 PinnedMemory& CudaCopier::pinned() noexcept { return *parts_->pinned; }
+std::span<std::byte> CudaCopier::pool_memory() const noexcept { return parts_->pool; }
 CopyChoice CudaCopier::choice() const noexcept { return parts_->choice; }
 bool CudaCopier::off() const noexcept { return parts_->queue->off(); }
 

@@ -7,7 +7,6 @@
 #include <thread>
 #include <utility>
 
-#include <lmcache/device/cuda_copier.hpp>
 #include <lmcache/device/cuda_loader.hpp>
 #include <lmcache/device/host_copier.hpp>
 
@@ -28,6 +27,7 @@ Result<std::unique_ptr<DeviceCopiers>> DeviceCopiers::open(EngineOptions const& 
                                          Cuda{.source = options.cuda_source,
                                               .slots = segment.all_payload(),
                                               .slots_piece_bytes = segment.header().extent_bytes,
+                                              .pool_bytes = options.device_pool_bytes,
                                               .log = std::move(log)});
 }
 
@@ -39,14 +39,14 @@ DeviceCopiers::DeviceCopiers(std::unique_ptr<DeviceCopier> host, Cuda cuda)
 
 DeviceCopiers::~DeviceCopiers() = default;
 
-Result<std::unique_ptr<DeviceCopier>> DeviceCopiers::make_cuda(int ordinal) const {
+Result<std::unique_ptr<CudaCopier>> DeviceCopiers::make_cuda(int ordinal) const {
   LMC_TRY_ASSIGN(auto const api, cuda_.source ? cuda_.source() : load_cuda());
-  LMC_TRY_ASSIGN(auto copier, CudaCopier::create(api,
-                                                 {.device = ordinal,
-                                                  .slots = cuda_.slots,
-                                                  .slots_piece_bytes = cuda_.slots_piece_bytes},
-                                                 cuda_.log));
-  return std::unique_ptr<DeviceCopier>{std::move(copier)};
+  return CudaCopier::create(api,
+                            {.device = ordinal,
+                             .slots = cuda_.slots,
+                             .slots_piece_bytes = cuda_.slots_piece_bytes,
+                             .pool_bytes = cuda_.pool_bytes},
+                            cuda_.log);
 }
 
 Result<DeviceCopier*> DeviceCopiers::of(KvDevice device) {
@@ -59,6 +59,13 @@ Result<DeviceCopier*> DeviceCopiers::of(KvDevice device) {
     return std::move(made).error().with_context("CUDA device " + std::to_string(device.ordinal));
   }
   return cuda_copiers_.emplace(device.ordinal, std::move(made).value()).first->second.get();
+}
+
+std::span<std::byte> DeviceCopiers::pool_memory(KvDevice device) {
+  if (device.kind == KvDeviceKind::kHost) return {};
+  std::lock_guard const lock{mutex_};
+  auto const found = cuda_copiers_.find(device.ordinal);
+  return found == cuda_copiers_.end() ? std::span<std::byte>{} : found->second->pool_memory();
 }
 
 }  // namespace lmcache

@@ -103,7 +103,10 @@ Result<SegmentStatus> read_status(DramState& state) {
                              .remote_lookup_ns = record.remote.lookup_ns.load(),
                              .remote_read_bytes_per_s = record.remote.read_bytes_per_s.load(),
                              .remote_write_bytes_per_s = record.remote.write_bytes_per_s.load(),
-                             .remote_last_error = record.remote.last_error_text()});
+                             .remote_last_error = record.remote.last_error_text(),
+                             .device_capacity_bytes = record.device.capacity_bytes.load(),
+                             .device_used_bytes = record.device.used_bytes.load(),
+                             .device_chunks = record.device.chunks.load()});
     out.total += out.processes.back().counters;
     out.lookup_ns += record.latencies.lookup.snapshot();
     out.load_ns += record.latencies.load.snapshot();

@@ -17,7 +17,11 @@ struct TransferJobs::Job {
     std::uint32_t item;  // in the caller's list
     std::uint32_t tokens;
     std::uint64_t size_bytes;
+    bool from_pool = false;
   };
+  DeviceSide* side = nullptr;  // null: no pool
+  // Chunks that a store copies into the pool, too: the items of the batch after those of `chunks`.
+  std::vector<std::uint32_t> pooled;
   Copy copy;                         // no ticket: nothing was to be copied
   std::vector<Chunk> chunks;         // one per item of the batch
   std::vector<std::uint8_t> failed;  // per item of the caller
@@ -29,15 +33,28 @@ TransferJobs::TransferJobs(DramTier& tier, std::unique_ptr<DeviceCopiers> copier
                            Clock const& clock, OnStored on_stored)
     : tier_{tier}, clock_{clock}, on_stored_{std::move(on_stored)}, copiers_{std::move(copiers)} {}
 
-TransferJobs::~TransferJobs() { copiers_.reset(); }
+TransferJobs::~TransferJobs() {
+  for (auto const& [ordinal, side] : sides_) side->stop();
+  copiers_.reset();
+}
 
 Result<ViewId> TransferJobs::register_view(KvView view) {
   LMC_TRY(validate(view));
   LMC_TRY_ASSIGN(auto* const copier, copiers_->of(view.device));
-  auto shared = std::make_shared<View const>(View{.kv = std::move(view), .copier = copier});
   std::lock_guard const lock{mutex_};
+  auto* const side = side_of(view.device, *copier);
+  auto shared =
+      std::make_shared<View const>(View{.kv = std::move(view), .copier = copier, .side = side});
   views_.emplace(next_view_, std::move(shared));
   return next_view_++;
+}
+
+DeviceSide* TransferJobs::side_of(KvDevice device, DeviceCopier& copier) {
+  auto const memory = copiers_->pool_memory(device);
+  if (memory.empty()) return nullptr;
+  auto& side = sides_[device.ordinal];
+  if (!side) side = std::make_unique<DeviceSide>(tier_, copier, memory);
+  return side.get();
 }
 
 void TransferJobs::unregister_view(ViewId view) {
@@ -76,6 +93,7 @@ Result<JobId> TransferJobs::submit_store(ViewId view_id, std::span<StoreItem con
   KvView const* const view = &registered->kv;
   auto job = std::make_unique<Job>();
   job->copy.copier = registered->copier;
+  job->side = registered->side;
   job->failed.assign(items.size(), 0);
   CopyBatch batch{.direction = CopyDirection::kEngineToSlot,
                   .priority = CopyPriority::kBackground,
@@ -112,10 +130,24 @@ Result<JobId> TransferJobs::submit_store(ViewId view_id, std::span<StoreItem con
                            .tokens = slot->valid_tokens,
                            .size_bytes = slot->payload_bytes});
   }
-  batch.on_item = [this, raw = job.get()](std::uint32_t item, CopyStatus status) {
-    store_done(*raw, item, status);
+  auto const chunks = static_cast<std::uint32_t>(job->chunks.size());
+  join_pool(*job, batch);
+  batch.on_item = [this, chunks, raw = job.get()](std::uint32_t item, CopyStatus status) {
+    item < chunks ? store_done(*raw, item, status) : pool_done(*raw, item - chunks, status);
   };
   return start(std::move(job), std::move(batch));
+}
+
+// After all items of the batch: no chunk is published later for it.
+void TransferJobs::join_pool(Job& job, CopyBatch& batch) {
+  if (job.side == nullptr) return;
+  for (std::uint32_t i = 0; i < job.chunks.size(); ++i) {
+    std::byte* const room = job.side->begin_store(job.chunks[i].ref, job.chunks[i].size_bytes);
+    if (room == nullptr) continue;
+    CopyItem copy{.slot = room, .runs = batch.items[i].runs};
+    batch.items.push_back(std::move(copy));
+    job.pooled.push_back(i);
+  }
 }
 
 Result<JobId> TransferJobs::submit_load(ViewId view_id, std::span<LoadItem const> items,
@@ -124,6 +156,7 @@ Result<JobId> TransferJobs::submit_load(ViewId view_id, std::span<LoadItem const
   KvView const* const view = &registered->kv;
   auto job = std::make_unique<Job>();
   job->copy.copier = registered->copier;
+  job->side = registered->side;
   job->failed.assign(items.size(), 0);
   CopyBatch batch{.direction = CopyDirection::kSlotToEngine,
                   .priority = CopyPriority::kForeground,
@@ -154,14 +187,17 @@ Result<JobId> TransferJobs::submit_load(ViewId view_id, std::span<LoadItem const
       }
       continue;
     }
-    copy.slot = slot->payload;
+    std::byte* const pooled =
+        job->side == nullptr ? nullptr : job->side->begin_load(item.ref, slot->payload_bytes);
+    copy.slot = pooled != nullptr ? pooled : slot->payload;
     batch.items.push_back(std::move(copy));
     std::uint32_t const tokens = std::min<std::uint32_t>(
         slot->valid_tokens, static_cast<std::uint32_t>(item.blocks.size()) * view->block_tokens);
     job->chunks.push_back({.ref = item.ref,
                            .item = i,
                            .tokens = tokens,
-                           .size_bytes = item.blocks.size() * per_block});
+                           .size_bytes = item.blocks.size() * per_block,
+                           .from_pool = pooled != nullptr});
   }
   batch.on_item = [this, raw = job.get()](std::uint32_t item, CopyStatus status) {
     load_done(*raw, item, status);
@@ -176,12 +212,7 @@ Result<JobId> TransferJobs::start(std::unique_ptr<Job> job, CopyBatch batch) {
   if (!job->chunks.empty()) {
     auto ticket = job->copy.copier->submit(std::move(batch));
     if (!ticket) {
-      for (auto const& chunk : job->chunks) {
-        ChunkRef const refs[] = {chunk.ref};
-        load ? tier_.release(refs) : tier_.abandon(chunk.ref);
-        count(load ? tier_.counters().failed(LoadFailure::kCopyFailed)
-                   : tier_.counters().dropped(DropReason::kCopyFailed));
-      }
+      refused(*job, load, ticket.error());
       return std::move(ticket).error();
     }
     job->copy.ticket = ticket.value();
@@ -191,6 +222,30 @@ Result<JobId> TransferJobs::start(std::unique_ptr<Job> job, CopyBatch batch) {
   JobId const id = next_job_++;
   jobs_.emplace(id, std::move(job));
   return id;
+}
+
+void TransferJobs::refused(Job const& job, bool load, Error const& error) {
+  for (auto const& chunk : job.chunks) {
+    ChunkRef const refs[] = {chunk.ref};
+    load ? tier_.release(refs) : tier_.abandon(chunk.ref);
+    count(load ? tier_.counters().failed(LoadFailure::kCopyFailed)
+               : tier_.counters().dropped(DropReason::kCopyFailed));
+    if (chunk.from_pool) job.side->end_load(chunk.ref);
+  }
+  for (auto const i : job.pooled) {
+    auto const& chunk = job.chunks[i];
+    job.side->end_store(chunk.ref, chunk.size_bytes, DevicePool::Written::kNot);
+  }
+  bool const lost = error.code() == ErrorCode::kUnavailable;
+  if (lost && job.side != nullptr) job.side->close();
+}
+
+// The chunk itself was reported before: what could not be stored in DRAM is not kept here either.
+void TransferJobs::pool_done(Job& job, std::uint32_t entry, CopyStatus status) {
+  auto const& chunk = job.chunks[job.pooled[entry]];
+  bool const whole = status == CopyStatus::kCopied && job.failed[chunk.item] == 0;
+  job.side->end_store(chunk.ref, chunk.size_bytes,
+                      whole ? DevicePool::Written::kWhole : DevicePool::Written::kNot);
 }
 
 void TransferJobs::store_done(Job& job, std::uint32_t item, CopyStatus status) {
@@ -218,9 +273,17 @@ void TransferJobs::store_done(Job& job, std::uint32_t item, CopyStatus status) {
 void TransferJobs::load_done(Job& job, std::uint32_t item, CopyStatus status) {
   auto const& chunk = job.chunks[item];
   auto& counters = tier_.counters();
+  bool const copied = status == CopyStatus::kCopied;
+  if (chunk.from_pool) job.side->end_load(chunk.ref);
+  if (job.side != nullptr && copied && !chunk.from_pool) job.side->loaded_from_dram(chunk.ref);
   ChunkRef const refs[] = {chunk.ref};
   tier_.release(refs);
-  if (status == CopyStatus::kCopied) {
+  if (chunk.from_pool && copied) {
+    count(counters.device_loaded_chunks);
+    count(counters.device_loaded_bytes, chunk.size_bytes);
+    count(counters.device_loaded_tokens, chunk.tokens);
+  }
+  if (copied) {
     count(counters.loaded_chunks);
     count(counters.loaded_bytes, chunk.size_bytes);
     count(counters.loaded_tokens, chunk.tokens);

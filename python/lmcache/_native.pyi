@@ -222,6 +222,7 @@ class EngineOptions:
         remote_timeout_ms: int = 10000,
         remote_lookup_kept_ms: int = 5000,
         remote_calls: RemoteCalls | None = None,
+        device_pool_bytes: int = 0,
     ) -> None: ...
 
 class Namespace:

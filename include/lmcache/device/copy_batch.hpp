@@ -33,13 +33,13 @@ enum class CopyStatus : std::uint8_t {
 
 // One chunk: its slot, and the runs between the slot and the engine's blocks.
 struct CopyItem {
-  std::byte* slot = nullptr;
+  std::byte* slot = nullptr;       // host memory, or what CudaCopier::pool_memory() holds
   std::vector<CopyRun> runs = {};  // in any order; quickest when sorted by plane
 };
 
 // Called exactly once per item, when its last byte has arrived or it is certain that it never will.
 // Runs on a copier thread, or on the thread inside cancel() for the items that cancel() dropped;
-// never under a lock of the copier. It may submit() and poll; it must not wait, cancel() or throw.
+// never under a lock of the copier. It may submit(), retire() and poll; it must not wait, cancel() or throw.
 using CopyItemDone = std::function<void(std::uint32_t item, CopyStatus status)>;
 
 // A queue of the device on which the engine computes, as the engine's framework names it (a

@@ -40,6 +40,9 @@ struct CudaCopierOptions {
   std::span<std::byte const> kernel_image = {};
   // SMs that a kernel may keep busy: prefill needs the others.
   unsigned kernel_blocks = 16;
+  // Memory of the device for whoever keeps slots there; 0: none. Where the driver has not as much
+  // to give, one line of the log says so, and there is none.
+  std::uint64_t pool_bytes = 0;
   // Nothing: measured now, which takes some 10 ms and memory for as long.
   std::optional<CopyChoice> choice = std::nullopt;
   CopyMeasureOptions measure = {};
@@ -56,6 +59,9 @@ class CudaCopier final : public DeviceCopier {
 
   // Offers slots to be pinned; asks what is.
   [[nodiscard]] PinnedMemory& pinned() noexcept;
+  // Addresses of the device, which copies may use as those of slots; empty: there is none. Host
+  // code must not touch it. Goes with the copier.
+  [[nodiscard]] std::span<std::byte> pool_memory() const noexcept;
   // By which sizes the copy engine or the kernel is taken.
   [[nodiscard]] CopyChoice choice() const noexcept;
   // An error of the device ended it for this process: every batch is refused.

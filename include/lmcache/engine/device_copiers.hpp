@@ -14,6 +14,7 @@
 #include <lmcache/base/cuda_api.hpp>
 #include <lmcache/base/log.hpp>
 #include <lmcache/base/result.hpp>
+#include <lmcache/device/cuda_copier.hpp>
 #include <lmcache/device/device_copier.hpp>
 #include <lmcache/engine/engine_options.hpp>
 #include <lmcache/layout/kv_view.hpp>
@@ -29,6 +30,7 @@ class DeviceCopiers {
     // Slots, and what is pinned of them at a time. They must outlive the copiers.
     std::span<std::byte> slots = {};
     std::uint64_t slots_piece_bytes = std::uint64_t{256} << 20;
+    std::uint64_t pool_bytes = 0;  // of each device, as CudaCopierOptions::pool_bytes
     LogHook log = {};
   };
 
@@ -46,15 +48,18 @@ class DeviceCopiers {
   // it is first asked for, which blocks while the driver starts: a second or so, once. Errors:
   // those of load_cuda() and of CudaCopier::create(); asking again tries again.
   [[nodiscard]] Result<DeviceCopier*> of(KvDevice device);
+  // Memory of a device for slots, valid as long as its copier. Empty: there is none, or the device
+  // was not asked for.
+  [[nodiscard]] std::span<std::byte> pool_memory(KvDevice device);
 
  private:
-  [[nodiscard]] Result<std::unique_ptr<DeviceCopier>> make_cuda(int ordinal) const;
+  [[nodiscard]] Result<std::unique_ptr<CudaCopier>> make_cuda(int ordinal) const;
 
   Cuda const cuda_;
   std::unique_ptr<DeviceCopier> const host_;
   // Guards cuda_copiers_, also while one is made: nobody who copies needs it.
   std::mutex mutex_;
-  std::map<int, std::unique_ptr<DeviceCopier>> cuda_copiers_;
+  std::map<int, std::unique_ptr<CudaCopier>> cuda_copiers_;
 };
 
 }  // namespace lmcache

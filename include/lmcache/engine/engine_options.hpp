@@ -62,6 +62,9 @@ struct EngineOptions {
   // Where the calls of the CUDA driver come from; empty: the driver of this machine. Asked when a
   // view of CUDA memory is first registered.
   std::function<Result<CudaApi>()> cuda_source{};
+  // Memory of each CUDA device that copies of chunks may lie in, besides the segment; 0: none.
+  // Taken when its first view is registered; one that cannot be had is told to the log.
+  std::uint64_t device_pool_bytes = 0;
 };
 
 }  // namespace lmcache

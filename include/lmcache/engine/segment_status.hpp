@@ -27,7 +27,10 @@ struct ProcessStatus {
   std::uint64_t remote_lookup_ns = 0;  // the last round trip
   std::uint64_t remote_read_bytes_per_s = 0;
   std::uint64_t remote_write_bytes_per_s = 0;
-  std::string remote_last_error;  // empty: none so far; its beginning
+  std::string remote_last_error;            // empty: none so far; its beginning
+  std::uint64_t device_capacity_bytes = 0;  // of its pool in GPU memory; 0: it has none
+  std::uint64_t device_used_bytes = 0;
+  std::uint64_t device_chunks = 0;
 };
 
 struct NamespaceStatus {

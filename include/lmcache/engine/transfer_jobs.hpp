@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -17,6 +18,7 @@
 #include <lmcache/base/result.hpp>
 #include <lmcache/device/device_copier.hpp>
 #include <lmcache/engine/device_copiers.hpp>
+#include <lmcache/engine/device_side.hpp>
 #include <lmcache/engine/engine.hpp>
 #include <lmcache/layout/kv_view.hpp>
 #include <lmcache/tier/dram/dram_tier.hpp>
@@ -53,6 +55,7 @@ class TransferJobs {
   struct View {
     KvView kv;
     DeviceCopier* copier = nullptr;  // of its device
+    DeviceSide* side = nullptr;      // null: no pool there
   };
   // Without a ticket there is nothing to copy.
   struct Copy {
@@ -60,9 +63,13 @@ class TransferJobs {
     DeviceCopier* copier = nullptr;
   };
   [[nodiscard]] Result<std::shared_ptr<View const>> view_of(ViewId view) const;
+  [[nodiscard]] DeviceSide* side_of(KvDevice device, DeviceCopier& copier);
+  static void join_pool(Job& job, CopyBatch& batch);
   [[nodiscard]] Result<JobId> start(std::unique_ptr<Job> job, CopyBatch batch);
   [[nodiscard]] Copy copy_of(JobId id) const;
+  void refused(Job const& job, bool load, Error const& error);
   void store_done(Job& job, std::uint32_t item, CopyStatus status);
+  void pool_done(Job& job, std::uint32_t entry, CopyStatus status);
   void load_done(Job& job, std::uint32_t item, CopyStatus status);
 
   DramTier& tier_;
@@ -71,6 +78,7 @@ class TransferJobs {
   mutable std::mutex mutex_;  // guards what follows, up to the copiers
   std::unordered_map<ViewId, std::shared_ptr<View const>> views_;
   std::unordered_map<JobId, std::unique_ptr<Job>> jobs_;
+  std::map<int, std::unique_ptr<DeviceSide>> sides_;  // by ordinal; go after the copiers
   ViewId next_view_{1};
   JobId next_job_{1};
   std::unique_ptr<DeviceCopiers> copiers_;

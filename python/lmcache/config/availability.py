@@ -39,7 +39,7 @@ _MISSING: dict[str, tuple[Callable[[Any], bool], str]] = {
     "enable_p2p": (bool, f"reading from other nodes is {_NOT_YET}"),
     "local_device": (
         lambda device: device == "cuda",
-        f"a device pool is {_NOT_YET}; KV in GPU memory is copied to and from DRAM",
+        "no pool in GPU memory without max_local_device_size; KV is copied to and from DRAM",
     ),
     "retrieval_mode": (
         lambda mode: mode != "exact",
@@ -62,8 +62,15 @@ def unavailable(config: BaseModel) -> list[tuple[str, str]]:
     return [
         (name, why)
         for name, (asked, why) in _MISSING.items()
-        if asked(getattr(config, name)) and not (name == "local_cpu" and _has_tier_below(config))
+        if asked(getattr(config, name)) and not _is_there(name, config)
     ]
+
+
+def _is_there(name: str, config: BaseModel) -> bool:
+    """Tell whether another setting brings what the setting `name` asks for."""
+    if name == "local_cpu":
+        return _has_tier_below(config)
+    return name == "local_device" and getattr(config, "max_local_device_size", None) is not None
 
 
 def _has_tier_below(config: BaseModel) -> bool:

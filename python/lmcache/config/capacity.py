@@ -29,6 +29,13 @@ def capacity_bytes(config: LMCacheConfig, available_bytes: int | None = None) ->
     return int(config.local_cpu_ratio * available)
 
 
+def device_pool_bytes(config: LMCacheConfig) -> int:
+    """Return the size of the pool in GPU memory in bytes, of each rank; 0: none."""
+    if config.local_device == "cpu" or config.max_local_device_size is None:
+        return 0
+    return int(config.max_local_device_size * GIGABYTE)
+
+
 def available_memory_bytes(root: str | Path = "/") -> int:
     """Return the memory this process can still get, in bytes. `root` holds /proc and /sys."""
     base = Path(root)

@@ -16,7 +16,7 @@ from lmcache.config import (
     unavailable_line,
 )
 from lmcache.config.availability import has_remote
-from lmcache.config.capacity import GIGABYTE
+from lmcache.config.capacity import GIGABYTE, device_pool_bytes
 from lmcache.errors import OutOfMemoryError
 from lmcache.remote.opening import is_python_remote
 from lmcache.remote.tier import engine_service
@@ -76,12 +76,12 @@ def open_with_tiers(
     remote: Remote | None = None,
     **options: Any,
 ) -> _native.Engine:
-    """Open an engine with `options` and the tiers below memory that `config` names."""
+    """Open an engine with `options` and the tiers above and below DRAM that `config` names."""
     service = engine_service(config, log, remote)
     calls = service.calls if service else None
-    below = lower_tier_options(config, calls)
+    tiers = {"device_pool_bytes": device_pool_bytes(config), **lower_tier_options(config, calls)}
     try:
-        engine = _native.Engine.open(_native.EngineOptions(**options, **below), log)
+        engine = _native.Engine.open(_native.EngineOptions(**options, **tiers), log)
         if service:
             memory = engine.lend_memory()
             service.start([memory] if memory is not None else [])

@@ -8,7 +8,9 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -30,16 +32,35 @@ class CudaEngineScene {
   using Blocks = std::vector<std::uint32_t>;
   using States = std::vector<std::uint64_t>;
 
-  explicit CudaEngineScene(std::uint64_t seed = 1, int batch_version = 13)
-      : sim{{.seed = seed, .batch_version = batch_version, .kernels = sim_kernels()}} {
+  struct Options {
+    std::uint64_t seed = 1;
+    int batch_version = 13;
+    std::uint64_t pool_chunks = 0;
+    std::string segment = "private";
+    std::string directory = "/dev/shm";
+  };
+  // What a whole chunk takes, in DRAM and in a pool.
+  static constexpr std::uint64_t kChunkBytes = 768;
+
+  CudaEngineScene() : CudaEngineScene{Options{}} {}
+  explicit CudaEngineScene(Options options)
+      : sim{{.seed = options.seed,
+             .batch_version = options.batch_version,
+             .kernels = sim_kernels()}} {
     for (std::uint32_t plane = 0; plane < shape.planes; ++plane)
       base_.push_back(
           reinterpret_cast<std::byte*>(sim.allocate_device(std::size_t{kBlocks} * stride(plane))));
     stream_ = sim.make_engine_stream();
-    engine = must(Engine::open({.capacity_bytes = 16u << 20,
+    engine = must(Engine::open({.segment = options.segment,
+                                .directory = options.directory,
+                                .capacity_bytes = 16u << 20,
                                 .copy_threads = 1,
-                                .cuda_source = [this]() -> Result<CudaApi> { return sim.api(); }},
-                               {}));
+                                .cuda_source = [this]() -> Result<CudaApi> { return sim.api(); },
+                                .device_pool_bytes = options.pool_chunks * kChunkBytes},
+                               [this](LogLevel, std::string_view text) {
+                                 std::lock_guard const lock{mutex_};
+                                 lines_.emplace_back(text);
+                               }));
     space = must(
         engine->open_namespace({.model = "model", .chunk_tokens = kChunk},
                                {.dtype = "bf16", .layout = "test", .groups = {shape.group()}}));
@@ -54,6 +75,11 @@ class CudaEngineScene {
   CudaEngineScene(CudaEngineScene const&) = delete;
   CudaEngineScene& operator=(CudaEngineScene const&) = delete;
 
+  // Of the log.
+  [[nodiscard]] std::vector<std::string> lines() {
+    std::lock_guard const lock{mutex_};
+    return lines_;
+  }
   [[nodiscard]] EngineStream stream() const {
     return {.handle = reinterpret_cast<std::uintptr_t>(stream_)};
   }
@@ -142,6 +168,8 @@ class CudaEngineScene {
     return {base_[plane] + at, bytes};
   }
 
+  std::mutex mutex_;
+  std::vector<std::string> lines_;  // guarded by mutex_
   std::vector<std::byte*> base_;
   CudaStream stream_ = nullptr;
   std::uint64_t before_ = 0;

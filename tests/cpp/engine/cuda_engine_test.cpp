@@ -33,8 +33,7 @@ std::vector<T> part(std::vector<T> const& all, std::size_t first, std::size_t en
 // computed and stored, and their blocks given to the next request at once.
 class Serving {
  public:
-  explicit Serving(std::uint64_t seed, int batch_version)
-      : scene{seed, batch_version}, random_{seed} {}
+  explicit Serving(Scene::Options options) : scene{options}, random_{options.seed} {}
 
   void serve(std::uint32_t which) {
     auto const prompt = simple_prompt(which, 17 + which % 3 * 8);
@@ -103,14 +102,13 @@ class Serving {
   std::deque<std::pair<JobId, Hit>> loads_;
 };
 
-struct CudaServing : ::testing::TestWithParam<std::uint64_t> {};
-
-TEST_P(CudaServing, EveryTokenReadsItsOwnKvThoughTheHostWaitsForNothing) {
-  Serving serving{GetParam(), GetParam() % 2 == 0 ? 13 : 0};
-  std::mt19937_64 random{GetParam()};
+void serve_many(std::uint64_t seed, std::uint64_t pool_chunks) {
+  Serving serving{
+      {.seed = seed, .batch_version = seed % 2 == 0 ? 13 : 0, .pool_chunks = pool_chunks}};
+  std::mt19937_64 random{seed};
   for (int i = 0; i < 40; ++i) {
     serving.serve(static_cast<std::uint32_t>(1 + random() % 8));
-    if (HasFatalFailure()) return;
+    if (::testing::Test::HasFatalFailure()) return;
   }
   serving.end();
   EXPECT_EQ(serving.scene.wrong, 0);
@@ -119,12 +117,21 @@ TEST_P(CudaServing, EveryTokenReadsItsOwnKvThoughTheHostWaitsForNothing) {
   auto const counters = serving.scene.engine->counters();
   EXPECT_EQ(counters.stored_chunks, serving.stored);
   EXPECT_EQ(counters.lost_stores(), 0u);
+  EXPECT_EQ(counters.device_loaded_chunks > 5, pool_chunks != 0);
+  EXPECT_EQ(counters.device_evicted_chunks > 5, pool_chunks != 0);
+  ASSERT_TRUE(eventually([&] { return must(serving.scene.engine->status()).leased == 0; }));
   auto const status = must(serving.scene.engine->status());
   EXPECT_EQ(status.leased, 0u);
   EXPECT_EQ(status.writing, 0u);
   serving.scene.engine.reset();
   EXPECT_EQ(serving.scene.held_by_engine(), 0u);
 }
+
+struct CudaServing : ::testing::TestWithParam<std::uint64_t> {};
+TEST_P(CudaServing, EveryTokenReadsItsOwnKvThoughTheHostWaitsForNothing) {
+  serve_many(GetParam(), 0);
+}
+TEST_P(CudaServing, EveryTokenReadsItsOwnKvFromAPoolThatIsTooSmall) { serve_many(GetParam(), 7); }
 INSTANTIATE_TEST_SUITE_P(Seeds, CudaServing, ::testing::Range<std::uint64_t>(1, 7));
 
 TEST(CudaEngine, BlocksMayBeOverwrittenOnceTheirStoreIsOver) {

@@ -28,6 +28,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_local_cpu_size": ("20", 20.0),
     "segment": ("team-a", "team-a"),
     "local_device": ("cuda", "cuda"),
+    "max_local_device_size": ("2.5", 2.5),
     "eviction_policy": ("LFU", "lfu"),
     "cache_warmup": ("/prompts.jsonl", "/prompts.jsonl"),
     "async_write": ("off", False),

@@ -33,7 +33,6 @@ def test_defaults_ask_for_nothing_missing() -> None:
         ("enable_controller", True),
         ("enable_vision_cache", True),
         ("cache_warmup", "/prompts"),
-        ("local_device", "cuda"),
         ("eviction_policy", "lfu"),
         ("eviction_policy", "arc"),
         ("eviction_policy", "s3fifo"),
@@ -44,6 +43,14 @@ def test_asking_for_something_missing(name: str, value: Any) -> None:
     [(field, why)] = config.unavailable()
     assert config.sources[field].kind == "argument"
     assert "not in this version" in why
+
+
+def test_a_pool_in_gpu_memory_needs_a_size() -> None:
+    [(field, why)] = LMCacheConfig(local_device="cuda").unavailable()
+    assert field == "local_device"
+    assert why.startswith("no pool in GPU memory without max_local_device_size")
+    assert LMCacheConfig(local_device="cuda", max_local_device_size=8).unavailable() == []
+    assert LMCacheConfig(local_device="cpu", max_local_device_size=8).unavailable() == []
 
 
 def test_without_memory_there_must_be_a_tier_below() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmcache.config import LMCacheConfig, available_memory_bytes, capacity_bytes
+from lmcache.config.capacity import device_pool_bytes
 
 MIB = 1 << 20
 
@@ -27,6 +28,21 @@ def _machine(root: Path, cgroup: str, files: dict[str, str]) -> Path:
 def test_an_explicit_size_wins() -> None:
     config = LMCacheConfig(max_local_cpu_size=1.5, local_cpu_ratio=0.1)
     assert capacity_bytes(config, available_bytes=10) == 1_500_000_000
+
+
+@pytest.mark.parametrize(
+    ("device", "size_gb", "pool_bytes"),
+    [
+        ("auto", None, 0),
+        ("auto", 2.5, 2_500_000_000),
+        ("cuda", 2.5, 2_500_000_000),
+        ("cuda", None, 0),
+        ("cpu", 2.5, 0),
+    ],
+)
+def test_the_pool_in_gpu_memory(device: str, size_gb: float | None, pool_bytes: int) -> None:
+    config = LMCacheConfig(local_device=device, max_local_device_size=size_gb)
+    assert device_pool_bytes(config) == pool_bytes
 
 
 def test_a_share_of_what_is_free() -> None:

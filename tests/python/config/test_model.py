@@ -26,6 +26,7 @@ DEFAULTS = {
     "max_local_cpu_size": None,
     "segment": "auto",
     "local_device": "auto",
+    "max_local_device_size": None,
     "eviction_policy": "lru",
     "cache_warmup": False,
     "async_write": True,

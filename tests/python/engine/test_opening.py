@@ -125,6 +125,26 @@ def test_what_the_native_engine_is_told_of_a_remote_store() -> None:
     }
 
 
+@pytest.mark.parametrize(("device", "pool_bytes"), [("auto", 2 * 10**9), ("cpu", 0)])
+def test_the_native_engine_is_told_of_the_pool_in_gpu_memory(
+    monkeypatch: pytest.MonkeyPatch, device: str, pool_bytes: int
+) -> None:
+    told: dict[str, Any] = {}
+    options = opening._native.EngineOptions
+
+    def note(**given: Any) -> Any:
+        told.update(given)
+        return options(**given)
+
+    monkeypatch.setattr(opening._native, "EngineOptions", note)
+    settings = config("private", local_device=device, max_local_device_size=2)
+    with LMCacheEngine(settings) as engine:  # without a GPU it is not missed
+        (process,) = engine.observed.segment()["processes"]
+        assert engine.observed.segment()["device"] is None
+    assert told["device_pool_bytes"] == pool_bytes
+    assert process["device_used_bytes"] == 0
+
+
 def test_an_address_that_is_none() -> None:
     with pytest.raises(InvalidArgumentError, match="bad database") as caught:
         open_native(config("private", remote_url="redis://me:secret@host/x"), role="test")

@@ -14,7 +14,7 @@ from rich.table import Table
 from lmcache.cli.console import console, print_json
 from lmcache.cli.doctor.check import Check
 from lmcache.cli.doctor.disk import check_disk
-from lmcache.cli.doctor.hardware import check_cpu, check_cuda, cuda_driver
+from lmcache.cli.doctor.hardware import check_cpu, check_cuda, check_pool, cuda_driver
 from lmcache.cli.doctor.kernel import check_io_uring
 from lmcache.cli.doctor.memory import (
     check_huge_pages,
@@ -35,6 +35,7 @@ from lmcache.config import (
     load_config,
     unavailable_line,
 )
+from lmcache.config.capacity import device_pool_bytes
 from lmcache.errors import ConfigError
 
 app = typer.Typer(add_completion=False)
@@ -81,6 +82,7 @@ def run_checks() -> Iterator[Check]:
     yield from check_disk(config)
     yield check_cpu()
     yield check_cuda(driver)
+    yield check_pool(device_pool_bytes(config), driver)
     yield check_packages()
     yield check_features(*vllm_features())
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmcache.cli.doctor.check import Check
+from lmcache.cli.node import gigabytes
 
 # Flags of /proc/cpuinfo that matter -> what for. Either name of a pair will do (x86-64, arm64).
 _WANTED = {
@@ -81,3 +82,16 @@ def check_cuda(driver: Driver | None, root: str = "/") -> Check:
         advice = "`CUDA_VISIBLE_DEVICES` may hide it; a container needs `--gpus all`"
         return Check("CUDA", "warn", f"driver for CUDA {version}, no device visible", advice)
     return Check("CUDA", "ok", f"driver for CUDA {version}, {driver.devices} device(s)")
+
+
+def check_pool(pool_bytes: int, driver: Driver | None) -> Check:
+    """Tell whether there is a GPU for the pool that is asked for; whether it fits is seen when vLLM
+    has taken its own share.
+    """
+    name = "pool in GPU memory"
+    if not pool_bytes:
+        return Check(name, "ok", "none asked for")
+    found = f"{gigabytes(pool_bytes)} per rank"
+    if driver is None or driver.error or not driver.devices:
+        return Check(name, "warn", f"{found}, but no GPU", "without one max_local_device_size is idle")
+    return Check(name, "ok", f"{found}, on top of what vLLM's gpu_memory_utilization takes")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmcache import _native
+from lmcache.cli.status.device import device_report
 from lmcache.cli.status.disk import disk_report
 from lmcache.cli.status.remote import remote_report
 from lmcache.observe.cache_stats import summary
@@ -54,6 +55,7 @@ def report_of(status: Mapping[str, Any]) -> dict[str, Any]:
         "lookup_us": _microseconds(status["lookup_ns"]),
         "load_us": _microseconds(status["load_ns"]),
         "store_us": _microseconds(status["store_ns"]),
+        "device": device_report(status),
         "disk": disk_report(status),
         "remote": remote_report(status),
         "namespaces": [_namespace(record) for record in status["namespaces"]],
@@ -106,4 +108,5 @@ def _process(record: Mapping[str, Any]) -> dict[str, Any]:
         "hit_tokens": counters["hit_tokens"],
         "stored_bytes": counters["stored_bytes"],
         "loaded_bytes": counters["loaded_bytes"],
+        "device_used_bytes": record["device_used_bytes"],
     }

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lmcache.cli.node import ago, amount, gigabytes, percent
+from lmcache.cli.status.device import device_lines
 from lmcache.cli.status.disk import disk_lines
 from lmcache.cli.status.remote import remote_lines
 
@@ -54,6 +55,8 @@ def _lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, title in (("dropped_stores", "not stored"), ("load_failures", "not loaded")):
         if report[name]["total"]:
             lines.append((title, f"[yellow]{_reasons(report[name])}[/]"))
+    if report["device"]:
+        lines += device_lines(report["device"])
     if report["disk"]:
         lines += disk_lines(report["disk"])
     if report["remote"]:

@@ -38,7 +38,16 @@ class DramOptions(BaseModel):
         "hugetlbfs.",
     )
     local_device: Choice[Literal["auto", "cpu", "cuda"]] = option(
-        "auto", "Device of the hottest tier: `cuda`, `cpu` or `auto`."
+        "auto",
+        "Device of the hottest tier. `cuda` and `auto`: a pool in GPU memory, where the KV lies "
+        "there and `max_local_device_size` is set. `cpu`: DRAM, whatever is set.",
+    )
+    # GB = 10^9 bytes. Of each rank, since each has a device: vLLM must leave as much free.
+    max_local_device_size: Gigabytes | None = option(
+        None,
+        "Size of the pool in GPU memory in GB (10^9 bytes), per rank. It comes on top of what "
+        "vLLM takes: lower `gpu_memory_utilization` by as much.",
+        default_text="none: no pool",
     )
     eviction_policy: Choice[Literal["lru", "lfu", "arc", "s3fifo", "fifo", "mru"]] = option(
         "lru", "Which chunk makes room when the memory is full. Case does not matter."

@@ -209,6 +209,11 @@ SERIES = (
         "1 while the cache is used, 0 when vLLM goes on without it.",
         OURS + "lmcache_is_healthy",
     ),
+    # The pools in GPU memory.
+    _counter("device_stored_chunks", "Chunks copied into the pools in GPU memory."),
+    _counter("device_loaded_chunks", "Chunks loaded from the pools in GPU memory."),
+    _counter("device_loaded_bytes", "Bytes loaded from the pools in GPU memory."),
+    _counter("device_evicted_chunks", "Chunks that made room in GPU memory; they stay in DRAM."),
     # Disk.
     _gauge(
         "disk_used_bytes",

@@ -38,6 +38,10 @@ COUNTERS = {
     "evicted_chunks": "chunks evicted from memory by this engine",
     "evicted_bytes": "bytes evicted from memory by this engine",
     "expired_chunks": "chunks removed because their time was over",
+    "device_stored_chunks": "chunks copied into the pools in GPU memory, over all ranks",
+    "device_loaded_chunks": "chunks loaded from the pools in GPU memory, over all ranks",
+    "device_loaded_bytes": "bytes loaded from the pools in GPU memory, over all ranks",
+    "device_evicted_chunks": "chunks that made room there; they stay in memory",
     "disk_read_chunks": "chunks read from disk",
     "disk_read_bytes": "bytes read from disk",
     "disk_written_chunks": "chunks written to disk",
@@ -205,5 +209,6 @@ _DROPPED = frozenset(
 _WHEN_NOT_ZERO = {
     "disk_hit_tokens": "from disk",
     "remote_hit_tokens": "from remote",
+    "device_loaded_chunks": "chunks from GPU",
     "failed_blocks": "failed blocks",
 }

@@ -17,7 +17,7 @@ Run = Callable[..., Any]
 
 NAMES = [
     "configuration", "native library", "shared memory", "memory", "memlock limit", "huge pages",
-    "io_uring", "disk cache", "CPU", "CUDA", "vLLM", "vLLM features",
+    "io_uring", "disk cache", "CPU", "CUDA", "pool in GPU memory", "vLLM", "vLLM features",
 ]  # fmt: skip
 
 

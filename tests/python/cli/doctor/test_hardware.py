@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmcache.cli.doctor.hardware import Driver, check_cpu, check_cuda, cuda_driver
+from lmcache.cli.doctor.hardware import Driver, check_cpu, check_cuda, check_pool, cuda_driver
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,19 @@ def test_cuda(
 
 def test_a_driver_that_is_not_installed() -> None:
     assert cuda_driver("libcuda-that-nobody-has.so.1") is None
+
+
+@pytest.mark.parametrize(
+    ("pool_bytes", "driver", "status", "found"),
+    [
+        (0, None, "ok", "none asked for"),
+        (8 * 10**9, None, "warn", "8.0 GB per rank, but no GPU"),
+        (8 * 10**9, Driver(12040, 0), "warn", "but no GPU"),
+        (8 * 10**9, Driver(error="cuInit failed with 100"), "warn", "but no GPU"),
+        (8 * 10**9, Driver(12040, 1), "ok", "8.0 GB per rank, on top of"),
+    ],
+)
+def test_pool(pool_bytes: int, driver: Driver | None, status: str, found: str) -> None:
+    check = check_pool(pool_bytes, driver)
+    assert check.status == status
+    assert found in check.found
