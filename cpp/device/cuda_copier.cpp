@@ -82,6 +82,8 @@ void CudaCopierParts::open_pool(std::uint64_t pool_bytes, LogHook const& log) {
   // A device address is one and the same for the device and for us.
   pool = {reinterpret_cast<std::byte*>(address), pool_bytes};
   pinned->adopt({.begin = pool.data(), .size_bytes = pool_bytes, .device = address});
+  lmcache::log(log, LogLevel::kInfo,
+               "a pool of " + std::to_string(pool_bytes / 1'000'000) + " MB in GPU memory");
 }
 
 Result<void> CudaCopierParts::open(CudaCopierOptions const& options, LogHook const& log) {

@@ -41,20 +41,20 @@ TransferJobs::~TransferJobs() {
 Result<ViewId> TransferJobs::register_view(KvView view) {
   LMC_TRY(validate(view));
   LMC_TRY_ASSIGN(auto* const copier, copiers_->of(view.device));
+  auto const pool = copiers_->pool_memory(view.device);
   std::lock_guard const lock{mutex_};
-  auto* const side = side_of(view.device, *copier);
+  auto* const side = pool.empty() ? nullptr : &side_of(view.device, *copier, pool);
   auto shared =
       std::make_shared<View const>(View{.kv = std::move(view), .copier = copier, .side = side});
   views_.emplace(next_view_, std::move(shared));
   return next_view_++;
 }
 
-DeviceSide* TransferJobs::side_of(KvDevice device, DeviceCopier& copier) {
-  auto const memory = copiers_->pool_memory(device);
-  if (memory.empty()) return nullptr;
+DeviceSide& TransferJobs::side_of(KvDevice device, DeviceCopier& copier,
+                                  std::span<std::byte> pool) {
   auto& side = sides_[device.ordinal];
-  if (!side) side = std::make_unique<DeviceSide>(tier_, copier, memory);
-  return side.get();
+  if (!side) side = std::make_unique<DeviceSide>(tier_, copier, pool);
+  return *side;
 }
 
 void TransferJobs::unregister_view(ViewId view) {

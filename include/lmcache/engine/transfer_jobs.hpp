@@ -63,7 +63,8 @@ class TransferJobs {
     DeviceCopier* copier = nullptr;
   };
   [[nodiscard]] Result<std::shared_ptr<View const>> view_of(ViewId view) const;
-  [[nodiscard]] DeviceSide* side_of(KvDevice device, DeviceCopier& copier);
+  [[nodiscard]] DeviceSide& side_of(KvDevice device, DeviceCopier& copier,
+                                    std::span<std::byte> pool);
   static void join_pool(Job& job, CopyBatch& batch);
   [[nodiscard]] Result<JobId> start(std::unique_ptr<Job> job, CopyBatch batch);
   [[nodiscard]] Copy copy_of(JobId id) const;

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lmcache.config.capacity import device_pool_bytes
 from lmcache.integration.vllm.async_loads import AsyncLoads
 from lmcache.integration.vllm.device_stream import HostStream, stream_for
 from lmcache.integration.vllm.load_step import LoadStep
@@ -55,6 +56,7 @@ class WorkerHalf:
         self._reasons = [reason] if reason else []
         self._deadline_s = float(config.blocking_timeout_secs)
         self._layerwise = _layerwise_from(config, vllm_config)
+        self._asks_for_pool = config.local_device == "cuda" and device_pool_bytes(config) > 0
         self._stream: DeviceStream = HostStream()  # until the KV is registered
         self._stores = (
             StoreJobs(attachment.engine, self._stream, attachment.geometry) if attachment else None
@@ -100,6 +102,8 @@ class WorkerHalf:
                     )
                 )
                 self._views = views  # waited for layer by layer only where there is one group
+            if self._asks_for_pool and self._views.cuda_device is None:
+                log.warning("LMCache: local_device = cuda: no pool, since the KV is in host memory")
             self._tensors = dict(kv_caches)
             self._stream = stream_for(self._views.cuda_device)
             self._stores = StoreJobs(engine, self._stream, geometry)
