@@ -39,7 +39,8 @@ struct CopyItem {
 
 // Called exactly once per item, when its last byte has arrived or it is certain that it never will.
 // Runs on a copier thread, or on the thread inside cancel() for the items that cancel() dropped;
-// never under a lock of the copier. It may submit(), retire() and poll; it must not wait, cancel() or throw.
+// never under a lock of the copier. It may submit(), retire() and poll; it must not wait, cancel()
+// or throw.
 using CopyItemDone = std::function<void(std::uint32_t item, CopyStatus status)>;
 
 // A queue of the device on which the engine computes, as the engine's framework names it (a

@@ -93,5 +93,5 @@ def check_pool(pool_bytes: int, driver: Driver | None) -> Check:
         return Check(name, "ok", "none asked for")
     found = f"{gigabytes(pool_bytes)} per rank"
     if driver is None or driver.error or not driver.devices:
-        return Check(name, "warn", f"{found}, but no GPU", "without one max_local_device_size is idle")
+        return Check(name, "warn", f"{found}, but no GPU", "unset max_local_device_size")
     return Check(name, "ok", f"{found}, on top of what vLLM's gpu_memory_utilization takes")

@@ -36,15 +36,10 @@ def _traffic(total: Mapping[str, int], done: str) -> dict[str, int]:
 def device_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is shown of it."""
     used, capacity, loaded = report["used_bytes"], report["capacity_bytes"], report["loaded"]
+    room = f"{gigabytes(used)} used of {gigabytes(capacity)} ({percent(used, capacity)})"
+    held = f"{amount(report['chunks'])} chunks of {report['processes']} process(es)"
+    moved = f"{amount(loaded['chunks'])} chunks loaded, {gigabytes(loaded['bytes'])}"
     return [
-        (
-            "GPU memory",
-            f"{gigabytes(used)} used of {gigabytes(capacity)} ({percent(used, capacity)}), "
-            f"{amount(report['chunks'])} chunks of {report['processes']} process(es)",
-        ),
-        (
-            "from there",
-            f"{amount(loaded['chunks'])} chunks loaded, {gigabytes(loaded['bytes'])}; "
-            f"{amount(report['evicted_chunks'])} evicted",
-        ),
+        ("GPU memory", f"{room}, {held}"),
+        ("from there", f"{moved}; {amount(report['evicted_chunks'])} evicted"),
     ]
