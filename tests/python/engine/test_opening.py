@@ -138,11 +138,11 @@ def test_the_native_engine_is_told_of_the_pool_in_gpu_memory(
 
     monkeypatch.setattr(opening._native, "EngineOptions", note)
     settings = config("private", local_device=device, max_local_device_size=2)
-    with LMCacheEngine(settings) as engine:  # without a GPU it is not missed
-        (process,) = engine.observed.segment()["processes"]
-        assert engine.observed.segment()["device"] is None
+    engine = open_native(settings, role="test")
+    (process,) = engine.status()["processes"]
+    engine.close()
     assert told["device_pool_bytes"] == pool_bytes
-    assert process["device_used_bytes"] == 0
+    assert process["device_capacity_bytes"] == 0  # taken when KV on a GPU is registered
 
 
 def test_an_address_that_is_none() -> None:
