@@ -45,8 +45,6 @@ def engine_settings(row: Row) -> dict[str, Any]:
     }
     widest = settings["max_num_batched_tokens"]
     settings["max_num_batched_tokens"] = min(widest, model.step_tokens)
-    if row.engine == "scarce":
-        settings["num_gpu_blocks_override"] = model.scarce_blocks
     return settings
 
 

@@ -26,7 +26,10 @@ CROWD = {
     name: [tokens(150, name) + tokens(30 + 9 * i, f"{name} {i}") for i in range(8)]
     for name in SCHEDULES
 }
-NO_ROOM = [tokens(40, "no room") + tokens(130 + 9 * i, f"no room {i}") for i in range(8)]
+# Each answer goes on past token 320, where blocks of 32, 64 and 160 tokens end; models with windows
+# give blocks back meanwhile, so it needs more than one.
+NO_ROOM = [tokens(40, "no room") + tokens(185 + 8 * i, f"no room {i}") for i in range(8)]
+NO_ROOM_ANSWER = 100
 REPEATING = [tokens(12, f"phrase {i}") * 22 for i in range(2)]  # for n-grams to be found in
 
 
@@ -137,7 +140,7 @@ WORK |= {
     "one token": Schedule(one_by_one(ALONE["one token"], 1), all_but_one(ALONE["one token"])),
     "together": Schedule(together(CROWD["together"])),
     "chunked prefill": Schedule(together(CROWD["chunked prefill"])),
-    "preemption": Schedule(together(NO_ROOM, 30)),
+    "preemption": Schedule(together(NO_ROOM, NO_ROOM_ANSWER)),
     "structured output": Schedule(structured, all_but_one(ALONE["structured output"])),
     "several answers": Schedule(several_answers),
     "aborted": Schedule(aborted, all_but_one(ALONE["aborted"])),
