@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from front_doors import through
-from matrix_schedules import WORK, ask_again
+from matrix_schedules import CHUNK, WORK, ask_again
 from matrix_table import ENGINES, MODELS, Row
 from redis_server import RedisServer, connected, until
 from served_llm import Answer, ServedLLM
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS_FOLDER = ROOT / "build" / "models"
-CHUNK = 64
 Answers = tuple[list[Answer], list[Answer]]
 
 
@@ -45,8 +44,6 @@ def engine_settings(row: Row) -> dict[str, Any]:
     }
     widest = settings["max_num_batched_tokens"]
     settings["max_num_batched_tokens"] = min(widest, model.step_tokens)
-    if row.engine == "scarce":
-        settings["num_gpu_blocks_override"] = model.scarce_blocks
     return settings
 
 

@@ -13,6 +13,7 @@ from matrix_table import SCHEDULES
 from served_llm import Answer, ServedLLM
 
 TOKENS = 6
+CHUNK = 64
 
 
 def tokens(count: int, seed: str) -> list[int]:
@@ -26,7 +27,10 @@ CROWD = {
     name: [tokens(150, name) + tokens(30 + 9 * i, f"{name} {i}") for i in range(8)]
     for name in SCHEDULES
 }
-NO_ROOM = [tokens(40, "no room") + tokens(130 + 9 * i, f"no room {i}") for i in range(8)]
+# Each answer goes on past token 320, where blocks of 32, 64 and 160 tokens end; models with windows
+# give blocks back meanwhile, so it needs more than one.
+NO_ROOM = [tokens(40, "no room") + tokens(185 + 8 * i, f"no room {i}") for i in range(8)]
+NO_ROOM_ANSWER = 100
 REPEATING = [tokens(12, f"phrase {i}") * 22 for i in range(2)]  # for n-grams to be found in
 
 
@@ -36,6 +40,7 @@ class Schedule:
 
     ask: Callable[[ServedLLM], list[Answer]]
     found_tokens: tuple[int, ...] | None = None  # for each answer; None: not predictable
+    found_below: tuple[int, ...] | None = None  # the same on disk and remote, if it differs
     again: Callable[[ServedLLM], list[Answer]] | None = None  # if not the same
     cached: bool = True  # False: nothing is to be found
 
@@ -132,12 +137,14 @@ WORK |= {
     "extended": Schedule(
         one_by_one(ALONE["extended"]),
         tuple(map(len, ALONE["extended"])),
+        # Their last, shorter chunks are found by what they hold, which only memory is searched for.
+        tuple(len(prompt) // CHUNK * CHUNK for prompt in ALONE["extended"]),
         again=one_by_one(EXTENDED),
     ),
     "one token": Schedule(one_by_one(ALONE["one token"], 1), all_but_one(ALONE["one token"])),
     "together": Schedule(together(CROWD["together"])),
     "chunked prefill": Schedule(together(CROWD["chunked prefill"])),
-    "preemption": Schedule(together(NO_ROOM, 30)),
+    "preemption": Schedule(together(NO_ROOM, NO_ROOM_ANSWER)),
     "structured output": Schedule(structured, all_but_one(ALONE["structured output"])),
     "several answers": Schedule(several_answers),
     "aborted": Schedule(aborted, all_but_one(ALONE["aborted"])),

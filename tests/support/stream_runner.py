@@ -43,9 +43,6 @@ class Counts:
     aborted_before_tokens: int = 0
     aborted_after_tokens: int = 0
     close_calls: int = 0  # not compared to the end
-    # Nor these: another draw from the same probabilities. It follows from the state of vLLM's
-    # generator, not from KV; vLLM throws tokens away that it has drawn, when it preempts with one.
-    other_draws: int = 0
 
 
 class StreamRunner:
@@ -180,9 +177,9 @@ class StreamRunner:
             worst = max(
                 (abs(got[t] - expected[t]) for t in got.keys() & expected.keys()), default=9
             )
-            if not same and ask.question.kind == DRAWN and worst <= TOLERANCE:
-                self.counts.other_draws += 1
-                return ""
+            # Another draw from the same probabilities is a finding, too: vLLM throws away what was
+            # drawn in a step whose load failed, and its generator has moved on. Preemption alone
+            # does not do it: 480 requests without a cache, preempted 102 times, draw the same.
             if not same or worst > TOLERANCE:
                 return (
                     f"answer token {place}: {token} instead of {theirs.tokens[place]}, "

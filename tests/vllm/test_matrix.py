@@ -9,10 +9,11 @@ cached yet: it is answered, nothing is found, and the log says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
-from matrix_engines import MatrixEngines, Running
+from matrix_engines import Answers, MatrixEngines, Running
 from matrix_schedules import WORK, ask_again
 from matrix_table import MODELS, ROWS, Row
 from redis_server import INSTALLED, NOT_INSTALLED
@@ -48,24 +49,25 @@ def marks(row: Row) -> list[Any]:
 def test_row(engines: MatrixEngines, row: Row) -> None:
     reference = engines.reference(row)
     engine = engines.cached(row)
-    before = len(engine.preempted)
-    first = WORK[row.schedule].ask(engine.llm)
-    assert_same(first, reference[0])
     if row.refused:
-        refuse(engine, row, reference[1])
+        refuse(engine, row, reference)
         return
+    before = len(engine.preempted)
+    first, loaded_first = loads_of(engine, WORK[row.schedule].ask)
+    assert_same(first, reference[0])
     engine.settle()
     if row.tier != "dram":
         engine = engines.restarted(row)
         before = len(engine.preempted)
-    again = ask_again(WORK[row.schedule], engine.llm)
+    again, loaded_again = loads_of(engine, partial(ask_again, WORK[row.schedule]))
     assert_same(again, reference[1])
-    engine.llm.settle()
     check_hits(row, first, again)
+    check_loads(row, loaded_first, loaded_again)
     if row.schedule == "preemption":
         assert len(engine.preempted) > before
     if row.schedule == "reset":
         forget(engine, row, reference[0])
+    engine.settle()  # what is written to the tiers below is leased
     status = engine.status()
     assert (status["leased"], status["writing"]) == (0, 0)
     if row.tier == "disk":
@@ -74,11 +76,20 @@ def test_row(engines: MatrixEngines, row: Row) -> None:
         assert status["total"]["remote_read_chunks"] > 0
 
 
-def refuse(engine: Running, row: Row, reference: list[Answer]) -> None:
+def loads_of(engine: Running, ask: Callable[[ServedLLM], list[Answer]]) -> tuple[list[Answer], int]:
+    """Return the answers, and how many tokens came out of the cache for them."""
+    before = engine.llm.loaded_tokens()
+    answers = ask(engine.llm)
+    engine.llm.settle()
+    return answers, engine.llm.loaded_tokens() - before
+
+
+def refuse(engine: Running, row: Row, reference: Answers) -> None:
+    assert_same(WORK[row.schedule].ask(engine.llm), reference[0])
     again = ask_again(WORK[row.schedule], engine.llm)
-    assert_same(again, reference)
+    assert_same(again, reference[1])
     # As many as without us: requests of one time find each other's blocks in vLLM's own cache.
-    assert [mine.cached_tokens for mine in again] == [one.cached_tokens for one in reference]
+    assert [mine.cached_tokens for mine in again] == [one.cached_tokens for one in reference[1]]
     said = [line for line in engine.said if "vLLM runs without the cache" in line]
     assert len(said) == 1
     assert row.refused in said[0]
@@ -91,11 +102,25 @@ def check_hits(row: Row, first: list[Answer], again: list[Answer]) -> None:
         assert found == [0] * len(again)
         return
     before = sum(answer.cached_tokens for answer in first)
-    # What aborted requests computed is found the first time already.
-    assert sum(found) > before or row.schedule == "aborted"
+    # What aborted requests computed is found the first time already. Of several answers vLLM
+    # reports one hit, mostly that of the last, which finds what the first one computed.
+    assert sum(found) > before or row.schedule in {"aborted", "several answers"}
     assert all(tokens > 0 for tokens in found)
-    if schedule.found_tokens is not None and MODELS[row.model].exact:
-        assert found == list(schedule.found_tokens)
+    expected = schedule.found_tokens
+    if row.tier != "dram":
+        expected = schedule.found_below or expected
+    if expected is not None and MODELS[row.model].exact:
+        assert found == list(expected)
+
+
+def check_loads(row: Row, first: int, again: int) -> None:
+    """Look at the tokens that came out of the cache the first time and when asked again."""
+    if not WORK[row.schedule].cached:
+        assert (first, again) == (0, 0)
+    elif row.schedule == "several answers":
+        assert again > first
+    else:
+        assert again > 0
 
 
 def forget(engine: Running, row: Row, reference: list[Answer]) -> None:

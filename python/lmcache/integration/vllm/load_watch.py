@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from lmcache.integration.vllm.request_state import RequestState
 
@@ -21,12 +22,13 @@ _PAUSE_STEPS = 1000
 
 @dataclass(frozen=True)
 class _Sent:
-    """A load that was sent to the workers in `step`; if it goes well, the request gets to
+    """A load of `hit` that was sent to the workers in `step`; if it goes well, the request gets to
     `end_token`.
     """
 
     step: int
     state: RequestState
+    hit: Any
     end_token: int
     preemptions: int
 
@@ -44,7 +46,7 @@ class LoadWatch:
     def sent(self, step: int, state: RequestState, end_token: int) -> None:
         """Note a load that the step waits for."""
         preemptions = int(state.request.num_preemptions)
-        self._sent.append(_Sent(step, state, end_token, preemptions))
+        self._sent.append(_Sent(step, state, state.hit, end_token, preemptions))
         self._fence = step + self._batches - 1
 
     def may_fail(self, step: int) -> bool:
@@ -60,7 +62,10 @@ class LoadWatch:
         while self._sent and self._sent[0].step + self._batches <= step:
             sent = self._sent.popleft()
             state, request = sent.state, sent.state.request
-            state.release_hit()
+            # A request that lost its blocks since may have been promised another hit already; that
+            # one's lease began before this one's ended.
+            if state.hit is sent.hit:
+                state.release_hit()
             if request.is_finished() or request.num_preemptions != sent.preemptions:
                 continue
             failed = state.confirmed_tokens() < sent.end_token

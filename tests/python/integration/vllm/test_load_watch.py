@@ -20,6 +20,7 @@ class State:
             num_preemptions=preemptions, is_finished=lambda: finished
         )
         self.confirmed = confirmed
+        self.hit = object()
         self.released = 0
 
     def confirmed_tokens(self):
@@ -62,6 +63,16 @@ def test_of_requests_that_lost_their_blocks_nothing_can_be_told(state):
     state.request.num_preemptions = was
     assert settled(watch, 2) == []
     assert state.released == 1
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_what_was_found_since_stays_leased(batches):
+    watch, state = LoadWatch(batches), State(0)
+    watch.sent(1, state, 8)
+    state.request.num_preemptions = 1
+    state.hit = object()  # of the lookup after the request lost its blocks
+    assert settled(watch, 1 + batches) == []
+    assert state.released == 0
 
 
 def test_three_failures_in_a_row_are_a_pause(caplog):

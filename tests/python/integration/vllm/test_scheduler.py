@@ -148,6 +148,21 @@ def test_preempted_requests_come_back_right(serve):
         assert request.output_token_ids == right(request.prompt_token_ids, 20)
 
 
+def test_requests_preempted_right_after_their_loads_load_again(serve):
+    """As a reset of vLLM's prefix cache does with all that run."""
+    loop = serve(budget=8)
+    ask(loop, PROMPT[:-8])
+    request = loop.add(Request("twice", PROMPT, 3))
+    loop.step()
+    assert request.loaded_tokens == len(PROMPT) - 8
+    loop._preempt(request)
+    loop.preempted.clear()  # between two steps
+    loop.run()
+    assert request.loaded_tokens >= len(PROMPT) - 8
+    assert request.output_token_ids == right(PROMPT, 3)
+    assert not any(plan.lost_blocks for plan in loop.plans)
+
+
 def test_aborts_leave_nothing_behind(serve):
     loop = serve(budget=8)
     for steps in range(6):
