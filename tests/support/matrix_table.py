@@ -88,8 +88,14 @@ MODELS: dict[str, Model] = {
         refused_on=NO_STATES,
         left_out=NO_DRAFTS | ONE_AT_A_TIME,
     ),
+    # Of vLLM alone, which preempts none here, answers of 100 tokens differ by 1.4e-4 where prompts
+    # are cut at 48 tokens instead of 64.
     "three groups": Model(
-        "zamba2", step_tokens=64, exact=False, refused_on=NO_STATES, left_out=NO_DRAFTS
+        "zamba2",
+        step_tokens=64,
+        exact=False,
+        refused_on=NO_STATES,
+        left_out=NO_DRAFTS | ONE_AT_A_TIME,
     ),
     "gated delta net": Model(
         "qwen3.5",

@@ -29,8 +29,9 @@ LONG, SHORT = (
 
 
 @pytest.fixture
-def llm(open_llm):
-    settings = {**engine_settings("gemma3"), **WHOLE_PROMPTS, "num_gpu_blocks_override": 30}
+def llm(open_llm, request):
+    prompts = getattr(request, "param", WHOLE_PROMPTS)
+    settings = {**engine_settings("gemma3"), **prompts, "num_gpu_blocks_override": 30}
     return start(open_llm, {**settings, "enable_lmcache": True, "lmcache_config": CONFIG})
 
 
@@ -54,3 +55,23 @@ def test_a_failed_load_lets_those_go_first_that_hold_blocks(llm, failing):
     asks = (Ask("long", 0, LONG), Ask("short", 0, SHORT))
     assert runner.findings(Stream("", asks), references) == []
     assert len(loads) == 4
+
+
+@pytest.mark.parametrize("llm", [{"max_num_batched_tokens": 80}], ids=["in parts"], indirect=True)
+def test_those_that_hold_blocks_have_room_to_go_on(llm):
+    """Of 29 blocks, one takes 8 to load and 2 more to run, two others 10 each to load: with all
+    three loading, the first would wait for its two, and they for their turn.
+    """
+    stored, *others = (
+        Question(tuple(random.Random(size).choices(range(3, 2000), k=size)), max_tokens=4)
+        for size in (192, 223, 222)
+    )
+    longer = Question((*stored.prompt, *range(100, 115)), max_tokens=4)
+    runner = StreamRunner(llm, {})
+    references = runner.answer([longer])
+    llm.llm.reset_prefix_cache(reset_connector=True)  # its end is not to be found
+    references |= runner.answer([stored, *others])
+    llm.llm.reset_prefix_cache()
+    LateCopies(decorate(llm))
+    asks = tuple(Ask(str(i), 2 * i, question) for i, question in enumerate([longer, *others]))
+    assert runner.findings(Stream("", asks), references) == []

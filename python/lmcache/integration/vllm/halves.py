@@ -82,7 +82,7 @@ def open_scheduler_half(vllm_config: Any, kv_cache_config: Any) -> SchedulerHalf
     events = open_events(attachment, vllm_config, kv_cache_config)
     if events is not None:
         attachment = replace(attachment, events=events)
-    return SchedulerHalf(attachment, config, vllm_config)
+    return SchedulerHalf(attachment, config, vllm_config, int(kv_cache_config.num_blocks))
 
 
 def open_worker_half(vllm_config: Any, kv_cache_config: Any) -> WorkerHalf:

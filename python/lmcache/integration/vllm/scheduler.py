@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 from lmcache.integration.vllm import compat
 from lmcache.integration.vllm.fetch_watch import FetchWatch
 from lmcache.integration.vllm.load_planner import plan_load, promised_blocks
+from lmcache.integration.vllm.load_room import LoadRoom
 from lmcache.integration.vllm.load_watch import LoadWatch
 from lmcache.integration.vllm.namespaces import Namespaces
 from lmcache.integration.vllm.request_counts import RequestCounts
 from lmcache.integration.vllm.request_state import RequestState, is_cacheable
 from lmcache.integration.vllm.request_traces import RequestTraces
 from lmcache.integration.vllm.stats import LMCacheStats
-from lmcache.integration.vllm.step_plan import StepPlan, StorePlan
+from lmcache.integration.vllm.step_plan import StepPlan, StorePlan, computed_tokens
 from lmcache.integration.vllm.store_ledger import StoreLedger
 from lmcache.integration.vllm.store_planner import Blocks, StorePlanner
 from lmcache.integration.vllm.worker_report import WorkerReport
@@ -46,7 +47,9 @@ _LAST_COPY_WAIT_S = 0.2
 class SchedulerHalf:
     """One thread: the scheduler's."""
 
-    def __init__(self, attachment: Attachment, config: LMCacheConfig, vllm_config: Any) -> None:
+    def __init__(
+        self, attachment: Attachment, config: LMCacheConfig, vllm_config: Any, num_blocks: int
+    ) -> None:
         self._attachment = attachment
         self._engine = attachment.engine
         self._has_lower_tier = bool(attachment.engine.has_lower_tier)
@@ -67,6 +70,7 @@ class SchedulerHalf:
         self._block_tables = compat.BlockTables()
         self._loads, self._fetching = LoadWatch(batches), FetchWatch()
         self._ahead: list[RequestState] = []  # requests whose loads the next step begins
+        self._room = LoadRoom(attachment.geometry, num_blocks)
         self._carried: list[StorePlan] = []
         self._released: list[str] = []
         self._off = False
@@ -86,20 +90,21 @@ class SchedulerHalf:
         if state is not None and state.failed_ahead:
             return self._after_failed_load(state)
         try:
-            return 0 if self._off else self._matched_tokens(request, computed_tokens)
+            found = 0 if self._off else self._matched_tokens(request, computed_tokens)
         except Exception as error:
             self.give_up("looking a prompt up", error)
-            return 0
+            found = 0
+        if found is None or not self.loads_ahead:
+            return found
+        loaded = computed_tokens + found if found else 0
+        fits = self._room.fits(str(request.request_id), int(request.num_tokens), loaded)
+        return found if fits else None
 
     def _after_failed_load(self, state: RequestState) -> int | None:
-        """Let a request whose load failed compute all of its prompt, after those that hold blocks.
-
-        vLLM has taken its blocks back, and serves those that wait for loads in turn: if it stood
-        before them without room for its prompt, they would never get to free theirs.
-        """
+        """Let it compute all, after those that hold blocks: vLLM has taken its own back."""
         state.ahead_blocks = None
-        holding = any(other.ahead_blocks is not None for other in self._states.values())
-        return None if holding else 0
+        self._room.give(state.request_id)
+        return None if self._room.taken else 0
 
     def _matched_tokens(self, request: Any, computed_tokens: int) -> int | None:
         state = self._state(request)
@@ -158,11 +163,11 @@ class SchedulerHalf:
         return state.fetch is not None
 
     def allocated(self, request: Any, external_tokens: int, blocks: Any = None) -> None:
-        """Note that vLLM has given a request blocks, the first of which expect so many loaded
-        tokens.
+        """Note that vLLM has given a request blocks, the first of which expect so many tokens.
 
         `blocks` is needed where requests wait in vLLM's queue (`loads_ahead`): it has them all.
         """
+        self._room.give(str(request.request_id))
         state = self._states.get(str(request.request_id))
         if state is None:
             self._traces.untouched(request)
@@ -175,6 +180,8 @@ class SchedulerHalf:
         if external_tokens and self.loads_ahead:
             state.ahead_blocks = tuple(blocks.get_block_ids())
             self._ahead.append(state)
+            loaded = state.load_from + external_tokens
+            self._room.take(state.request_id, int(request.num_tokens), loaded)
         state.load_tokens = external_tokens
         state.release_fetch()
         state.fetched = False  # after a preemption it may try again
@@ -268,7 +275,7 @@ class SchedulerHalf:
                 state.load_tokens = 0
 
     def _plan_stores(self, plan: StepPlan, output: Any, blocks: Any) -> None:
-        computed = _computed_tokens(output)
+        computed = computed_tokens(output)
         fenced = self._confirms and self._loads.may_fail(self._step)
         for request_id, scheduled in output.num_scheduled_tokens.items():
             if scheduled > 1:
@@ -296,6 +303,7 @@ class SchedulerHalf:
         self._untouched.discard(request_id)
         self._traces.forget(request_id)
         self._counts.forget(request_id)
+        self._room.give(request_id)
         state = self._states.pop(request_id, None)
         if state is None:
             return False
@@ -388,13 +396,3 @@ class SchedulerHalf:
         self._states.clear()
         self._off = True
         self._engine.close()
-
-
-def _computed_tokens(output: Any) -> dict[str, int]:
-    """Return, for each scheduled request, the tokens that are computed or loaded before this step
-    computes.
-    """
-    computed = {new.req_id: int(new.num_computed_tokens) for new in output.scheduled_new_reqs}
-    cached = output.scheduled_cached_reqs
-    computed.update(zip(cached.req_ids, map(int, cached.num_computed_tokens), strict=True))
-    return computed

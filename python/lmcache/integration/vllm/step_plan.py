@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadata
 
@@ -84,3 +85,13 @@ class StepPlan(KVConnectorMetadata):
         """Yield every request that waits in vLLM's queue for what this step begins."""
         yield from self.lost_requests
         yield from (load.request_id for load in self.loads if load.ahead)
+
+
+def computed_tokens(output: Any) -> dict[str, int]:
+    """Return, for each scheduled request, the tokens that are computed or loaded before this step
+    computes.
+    """
+    computed = {new.req_id: int(new.num_computed_tokens) for new in output.scheduled_new_reqs}
+    cached = output.scheduled_cached_reqs
+    computed.update(zip(cached.req_ids, map(int, cached.num_computed_tokens), strict=True))
+    return computed

@@ -78,7 +78,7 @@ def serve(segment: str) -> Iterator[Callable[..., ServingLoop]]:
             worker.engine = attachment.engine
             workers.append(worker)
         attachment = attach(segment, geometry(world, page_bytes=model.page_bytes))
-        scheduler = SchedulerHalf(attachment, config, vllm_config(world))
+        scheduler = SchedulerHalf(attachment, config, vllm_config(world), blocks)
         scheduler.engine = attachment.engine
         loops.append(ServingLoop(model, scheduler, workers, budget))
         return loops[-1]

@@ -45,6 +45,15 @@ class Chosen:
 failure_policy.watch_class(Chosen)
 
 
+class Kv(str):
+    """Stands for vLLM's configuration of its KV."""
+
+    num_blocks = 16
+
+
+KV = Kv("kv")
+
+
 @pytest.fixture
 def ranks(monkeypatch):
     ranks = Ranks()
@@ -66,8 +75,8 @@ def start(ranks, monkeypatch, caplog):
             kv_transfer_config=make.transfer,
         )
         if rank is None:
-            return halves.open_scheduler_half(config, "kv")
-        return halves.open_worker_half(config, "kv")
+            return halves.open_scheduler_half(config, KV)
+        return halves.open_worker_half(config, KV)
 
     make.transfer = types.SimpleNamespace(kv_load_failure_policy="fail")
     return make
@@ -102,7 +111,7 @@ def test_settings_of_a_server_are_answered_once(start, monkeypatch, caplog):
             compilation_config=types.SimpleNamespace(cudagraph_mode=None),
             kv_transfer_config=start.transfer,
         )
-        (halves.open_scheduler_half if rank is None else halves.open_worker_half)(config, "kv")
+        (halves.open_scheduler_half if rank is None else halves.open_worker_half)(config, KV)
     [line] = caplog.messages
     assert "the segment of the node replaces the cache server" in line
 
@@ -111,7 +120,7 @@ def test_each_half_attaches_as_what_it_is(start, ranks):
     assert isinstance(start(), halves.SchedulerHalf)
     worker = start(rank=3)
     assert isinstance(worker, halves.WorkerHalf)
-    assert ranks.seen == [("kv", None), ("kv", 3)]
+    assert ranks.seen == [(KV, None), (KV, 3)]
     assert worker.take_report() is None
 
 
