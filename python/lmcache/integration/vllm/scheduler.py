@@ -101,7 +101,7 @@ class SchedulerHalf:
         return found if fits else None
 
     def _after_failed_load(self, state: RequestState) -> int | None:
-        """Let it compute all, after those that hold blocks: vLLM has taken its own back."""
+        """Let it compute all, behind those that hold blocks, whom it would keep from going on."""
         state.ahead_blocks = None
         self._room.give(state.request_id)
         return None if self._room.taken else 0
@@ -163,7 +163,7 @@ class SchedulerHalf:
         return state.fetch is not None
 
     def allocated(self, request: Any, external_tokens: int, blocks: Any = None) -> None:
-        """Note that vLLM has given a request blocks, the first of which expect so many tokens.
+        """Note that a request was given blocks, the first of which expect so many loaded tokens.
 
         `blocks` is needed where requests wait in vLLM's queue (`loads_ahead`): it has them all.
         """
