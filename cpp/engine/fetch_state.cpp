@@ -114,14 +114,17 @@ void FetchState::arrived(std::uint32_t index, TierOutcome outcome) {
   changed_.notify_all();
 }
 
-bool FetchState::others_are_done() const {
-  return std::ranges::all_of(
-      coming_, [&](ChunkRef ref) { return dram_.is_ready(ref) || !dram_.is_reserved(ref); });
+// By the index, for what we fetch as for what others do: so all that wait for the same chunks are
+// done at the same moment.
+bool FetchState::all_came() const {
+  auto const came = [this](ChunkRef ref) { return dram_.is_ready(ref) || !dram_.is_reserved(ref); };
+  return (open_ == 0 || std::ranges::all_of(pieces_, came, &Piece::ref)) &&
+         std::ranges::all_of(coming_, came);
 }
 
 bool FetchState::done() {
   std::lock_guard const lock{mutex_};
-  bool const over = !asking_ && open_ == 0 && others_are_done();
+  bool const over = !asking_ && all_came();
   if (abandoned_ || released_ || over) return true;
   auto const elapsed = static_cast<std::uint64_t>(clock_.monotonic_ns() - started_ns_);
   // Nothing is known of the progress of others but how long it takes.

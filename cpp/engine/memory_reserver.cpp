@@ -69,6 +69,7 @@ void MemoryReserver::make_way() {
       wanted ? std::clamp(2 * pause_, kShortestPause, kLongestPause) : std::chrono::milliseconds{0};
   if (!wanted) return;
   std::unique_lock lock{mutex_};
+  if (!hurry_) ++pauses_;
   changed_.wait_for(lock, stop_.get_token(), pause_, [this] { return hurry_; });
 }
 

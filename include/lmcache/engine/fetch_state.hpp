@@ -52,7 +52,7 @@ class FetchState {
   void release();
 
  private:
-  [[nodiscard]] bool others_are_done() const;
+  [[nodiscard]] bool all_came() const;
   void count_outcome(Piece const& piece, TierOutcome outcome);
 
   DramTier& dram_;

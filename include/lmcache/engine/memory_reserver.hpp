@@ -41,6 +41,8 @@ class MemoryReserver {
   void start(std::uint32_t extent);  // when ready()
   // Whether to go on though the CPUs are wanted: little is left of what was reserved. At first so.
   void hurry(bool on);
+  // How often it has made way for those who want the CPUs.
+  [[nodiscard]] std::uint64_t pauses() const noexcept { return pauses_; }
   // What came of the extent that was given; nothing while it is under way.
   [[nodiscard]] std::optional<Outcome> take_outcome();
 
@@ -57,6 +59,7 @@ class MemoryReserver {
   bool hurry_{true};
   std::chrono::milliseconds pause_{0};  // the thread's, as is the next
   long preempted_{0};
+  std::atomic<std::uint64_t> pauses_{0};
   std::atomic<Step> step_{Step::kReady};
   std::uint32_t extent_{0};         // ours while kGiven, the caller's otherwise
   std::optional<Outcome> outcome_;  // likewise

@@ -52,6 +52,21 @@ TEST_F(Fetching, IsDoneWhenAllHasArrivedAndKeepsItUntilReleased) {
   EXPECT_EQ(scene_.counters().disk_hit_tokens, 128u);
 }
 
+// Those who wait for the same chunks, fetched by us, see them as soon as they are published.
+TEST_F(Fetching, IsDoneWhenOthersAre) {
+  state_->arrived(0, TierOutcome::kDone);
+  auto const other = std::make_shared<FetchState>(scene_.tier(), clock_, LoadEstimate{}, 128u);
+  other->expect({}, refs_);
+  EXPECT_FALSE(other->done());
+  EXPECT_FALSE(state_->done());
+  scene_.tier().publish_and_keep(refs_[1]);
+  EXPECT_TRUE(other->done());
+  EXPECT_TRUE(state_->done());
+  state_->release();
+  EXPECT_EQ(scene_.use().leased, 1u) << "by the read that ends only now";
+  scene_.tier().release({&refs_[1], 1});
+}
+
 TEST_F(Fetching, WhatDidNotArriveIsReservedNoLonger) {
   state_->arrived(0, TierOutcome::kCorrupt);
   state_->arrived(1, TierOutcome::kIoError);

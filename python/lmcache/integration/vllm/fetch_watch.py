@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lmcache import _native
     from lmcache.integration.vllm.request_state import RequestState
 
 
@@ -25,9 +26,12 @@ class FetchWatch:
         """Return whether the fetch of a request was over when the step was begun to be planned."""
         if self._step != step:
             self._step = step
-            self._over = {
-                other.request_id
-                for other in states
-                if other.fetch is not None and other.fetch.done()
-            }
+            waiting = [(s.request_id, s.fetch) for s in states if s.fetch is not None]
+            self._over = _over(waiting)
+            if self._over:  # what came while we looked was too late for the first of them
+                self._over |= _over(waiting)
         return state.request_id in self._over
+
+
+def _over(waiting: list[tuple[str, _native.Fetch]]) -> set[str]:
+    return {request_id for request_id, fetch in waiting if fetch.done()}

@@ -63,7 +63,7 @@ class Volume : public testing::Test {
 // As `lmcache gc` does: a directory that nobody has joined is as good as one of the dead.
 TEST_F(Volume, WhoCollectsTheUnusedDoesNotDisturbWhoOpens) {
   std::atomic<bool> stop{false};
-  std::uint64_t removed = 0;
+  std::atomic<std::uint64_t> removed{0};
   std::thread collector{[&] {
     while (!stop) {
       for (auto const& info : must(list_disk_directories(scene_.options.memory_folder))) {
@@ -73,7 +73,7 @@ TEST_F(Volume, WhoCollectsTheUnusedDoesNotDisturbWhoOpens) {
     }
   }};
   int failed = 0;
-  for (int i = 0; i < 400; ++i) {
+  for (int i = 0; i < 400 || (removed == 0 && i < 100'000); ++i) {
     auto const opened = scene_.try_open();
     if (!opened) ++failed;
     EXPECT_TRUE(opened) << opened.error().message();

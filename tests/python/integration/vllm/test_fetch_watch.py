@@ -28,6 +28,19 @@ def test_all_are_looked_at_when_the_first_is_asked_for():
     assert not watch.is_over(idle, 2, [first, second, idle])
 
 
+def test_what_comes_while_they_are_looked_at_is_there_for_all():
+    class Arriving(Fetch):
+        def done(self):
+            was_over, self.over = self.over, True
+            return was_over
+
+    fetch = Arriving()
+    first, second = (SimpleNamespace(request_id=name, fetch=fetch) for name in "ab")
+    watch = FetchWatch()
+    assert watch.is_over(first, 1, [first, second])
+    assert watch.is_over(second, 1, [first, second])
+
+
 def test_one_that_begins_to_fetch_later_in_a_step_waits_for_the_next():
     fetch = Fetch()
     fetch.over = True
