@@ -15,6 +15,9 @@ namespace lmcache {
 namespace {
 
 constexpr std::chrono::seconds kCloseTimeout{5};
+// From here on a read fills a request of the device by itself. Virtual disks were up to a tenth
+// faster when such reads came from all over the file than from one place after the other.
+constexpr std::uint64_t kWholeRequestBytes = 1u << 20;
 
 }  // namespace
 
@@ -133,9 +136,14 @@ void DiskTier::read(std::vector<DiskRead> reads, ReadDone done) {
     batch->items.push_back(
         {.read = reads[i], .place = place, .number = i, .size_bytes = size_bytes});
   }
-  std::ranges::sort(batch->items, {}, [](ReadBatch::Item const& item) {
-    return std::pair{item.place.slab, item.place.offset};
+  bool const small = std::ranges::any_of(batch->items, [](ReadBatch::Item const& item) {
+    return item.size_bytes < kWholeRequestBytes;
   });
+  if (small) {
+    std::ranges::sort(batch->items, {}, [](ReadBatch::Item const& item) {
+      return std::pair{item.place.slab, item.place.offset};
+    });
+  }
   std::vector<IoRequest> requests;
   std::vector<std::uint32_t> items;
   for (std::uint32_t i = 0; i < batch->items.size(); ++i) {

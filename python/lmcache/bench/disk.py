@@ -12,8 +12,8 @@ The first round is not counted, but for `first_write_gbps`: there, both write in
 reserved and never written (the file system notes for each piece that it is data by now), and the
 tier makes its slabs. In all others both write where something was before.
 
-The tier reads what it is asked for at once in the order in which it lies. That is what it does for
-a request too, so it is asked for all of the random order at once.
+The tier is asked for all of an order at once, as it is for a request. Chunks of less than 1 MiB it
+reads in the order in which they lie.
 """
 
 from __future__ import annotations

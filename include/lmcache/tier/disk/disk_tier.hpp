@@ -92,8 +92,9 @@ class DiskTier {
   void find(std::span<ChunkKey const> keys, std::span<std::optional<DiskPlace>> out);
   void touch(std::span<ChunkKey const> keys) { volume_.directory->touch(keys); }
 
-  // Neighbours on disk are asked for one after the other, so that the kernel merges them. `done`
-  // may be called before this returns, for chunks that are not there.
+  // Of small chunks neighbours on disk are asked for one after the other, so that the kernel merges
+  // them; large ones in the order given. `done` may be called before this returns, for chunks that
+  // are not there.
   void read(std::vector<DiskRead> items, ReadDone done);
   // The slot must stay as it is until `done`.
   void write(DiskWrite item, WriteDone done);
