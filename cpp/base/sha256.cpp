@@ -59,6 +59,10 @@ Result<void> Sha256Context::finish(Sha256Digest& out) {
   return {};
 }
 
+void Sha256Context::copy(Sha256Context const& other) noexcept {
+  ok_ = other.ok_ && EVP_MD_CTX_copy_ex(context_.get(), other.context_.get()) == 1;
+}
+
 Result<Sha256Digest> sha256(std::string_view bytes) {
   LMC_TRY_ASSIGN(auto algorithm, Sha256Algorithm::fetch());
   LMC_TRY_ASSIGN(auto context, Sha256Context::create(algorithm));

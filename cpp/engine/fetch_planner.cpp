@@ -15,6 +15,8 @@ namespace {
 
 // The tier's own deadline is shorter, unless somebody wants to wait for a very slow server.
 constexpr std::chrono::seconds kLongestAsk{2};
+// The chunks of a prompt; where they end, the tails that may follow; the other lanes of a tail.
+constexpr int kMostRounds = 3;
 // What a tier takes to answer after its deadline.
 constexpr std::chrono::milliseconds kGrace{50};
 
@@ -70,22 +72,10 @@ FetchPlanner::Plan FetchPlanner::look(DramNamespace const& space, KeyChain const
   std::vector<std::optional<std::uint64_t>> remote(keys.size(), std::uint64_t{0});
   if (remote_ != nullptr) remote_->find(keys, remote);
   auto end_chunk = plan.seen.empty() ? 0 : plan.seen.back().place.chunk + 1;
+  bool whole = true;
   for (std::size_t i = 0; i < plan.seen.size(); ++i) {
     auto& seen = plan.seen[i];
-    auto const found = dram_.find(seen.key);
-    seen.there = found.where == DramTier::Whereabouts::kReady;
-    if (found.where == DramTier::Whereabouts::kComing) {
-      seen.coming = found.ref;
-      seen.there = true;
-    } else if (found.where == DramTier::Whereabouts::kAbsent && places[i]) {
-      seen.size_bytes = transfer_bytes(
-          places[i]->slot_bytes, record_bytes(places[i]->payload_bytes, places[i]->valid_tokens));
-      seen.there = true;
-    } else if (found.where == DramTier::Whereabouts::kAbsent && remote[i].value_or(0) != 0) {
-      seen.size_bytes = *remote[i];
-      seen.remote = true;
-      seen.there = true;
-    }
+    locate(seen, places[i], remote[i].value_or(0));
     if (seen.there) continue;
     if (!remote[i] && plan.unknown.empty()) {
       for (std::size_t j = i; j < keys.size(); ++j) {
@@ -95,10 +85,30 @@ FetchPlanner::Plan FetchPlanner::look(DramNamespace const& space, KeyChain const
     if (!space.needs_all(seen.place.lane)) continue;
     // Without this lane the chunk is of no use, nor is any after it.
     end_chunk = seen.place.chunk;
+    whole = false;
     break;
   }
   fit(plan, {.space = space, .chain = chain, .span = span}, end_chunk);
+  if (!whole) add_tail(plan, {.space = space, .chain = chain, .span = span}, end_chunk);
   return plan;
+}
+
+void FetchPlanner::locate(Wanted& seen, std::optional<DiskPlace> const& place,
+                          std::uint64_t remote_bytes) const {
+  auto const found = dram_.find(seen.key);
+  seen.there = found.where == DramTier::Whereabouts::kReady;
+  if (found.where == DramTier::Whereabouts::kComing) {
+    seen.coming = found.ref;
+    seen.there = true;
+  } else if (found.where == DramTier::Whereabouts::kAbsent && place) {
+    seen.size_bytes =
+        transfer_bytes(place->slot_bytes, record_bytes(place->payload_bytes, place->valid_tokens));
+    seen.there = true;
+  } else if (found.where == DramTier::Whereabouts::kAbsent && remote_bytes != 0) {
+    seen.size_bytes = remote_bytes;
+    seen.remote = true;
+    seen.there = true;
+  }
 }
 
 void FetchPlanner::fit(Plan& plan, Place const& place, std::uint32_t end_chunk) {
@@ -183,7 +193,9 @@ std::optional<LoadEstimate> FetchPlanner::choose(Plan& plan, Place const& place)
 std::uint32_t FetchPlanner::reach(DramNamespace const& space, KeyChain const& chain,
                                   Span const& span) const {
   auto plan = look(space, chain, span);
-  if (!plan.unknown.empty()) {
+  // After the first round chunks are known or nobody answers.
+  for (int round = 0; round < kMostRounds && !plan.unknown.empty(); ++round) {
+    if (round > 0 && !plan.guesses) break;
     // Shared: an answer that comes late finds nobody waiting.
     auto const answered = std::make_shared<std::promise<void>>();
     auto heard = answered->get_future();
@@ -200,7 +212,7 @@ std::uint32_t FetchPlanner::reach(DramNamespace const& space, KeyChain const& ch
 std::shared_ptr<FetchState> FetchPlanner::start(DramNamespace& space, KeyChain const& chain,
                                                 Span const& span) {
   auto plan = look(space, chain, span);
-  if (!plan.unknown.empty()) return ask(space, chain, span, std::move(plan.unknown));
+  if (!plan.unknown.empty()) return ask(space, chain, span, plan);
   auto const load = choose(plan, {.space = space, .chain = chain, .span = span});
   if (!load) return nullptr;
   auto reserved = reserve(space, chain, plan);
@@ -215,24 +227,35 @@ std::shared_ptr<FetchState> FetchPlanner::start(DramNamespace& space, KeyChain c
 
 // Goes on by itself when the remote has answered, on its thread.
 std::shared_ptr<FetchState> FetchPlanner::ask(DramNamespace& space, KeyChain const& chain,
-                                              Span const& span, std::vector<ChunkKey> keys) {
-  auto& counters = dram_.counters();
-  count(counters.remote_lookups);
-  count(counters.remote_lookup_chunks, keys.size());
+                                              Span const& span, Plan const& plan) {
+  count(dram_.counters().remote_lookups);
   std::uint32_t const known = std::max(span.first_token, span.computed_tokens);
   LoadEstimate const patience{.tokens = span.limit_tokens - std::min(known, span.limit_tokens),
                               .prefill_ps_per_token = span.prefill_ps_per_token};
   auto state = std::make_shared<FetchState>(dram_, clock_, patience, span.first_token,
                                             FetchState::OnSlow{}, on_remote_);
   state->begin_asking();
-  remote_->ask(keys, [this, &space, chain, span, state, keys] {
+  ask_round(std::make_shared<Asking const>(state, space, chain, span), plan, kMostRounds);
+  return state;
+}
+
+void FetchPlanner::ask_round(std::shared_ptr<Asking const> const& asking, Plan const& wanted,
+                             int rounds) {
+  auto const& keys = wanted.unknown;
+  remote_->ask(keys, [this, asking, keys, guesses = wanted.guesses, rounds] {
+    auto const& [state, space, chain, span] = *asking;
     std::vector<std::optional<std::uint64_t>> answers(keys.size());
     remote_->find(keys, answers);
-    count(dram_.counters().remote_found_chunks,
-          static_cast<std::uint64_t>(
-              std::ranges::count_if(answers, [](auto const& it) { return it.value_or(0) != 0; })));
+    auto const found = static_cast<std::uint64_t>(
+        std::ranges::count_if(answers, [](auto const& it) { return it.value_or(0) != 0; }));
+    auto& counters = dram_.counters();
+    // A guess that was wrong is no miss.
+    count(counters.remote_lookup_chunks, guesses ? found : keys.size());
+    count(counters.remote_found_chunks, found);
     if (!state->still_wanted()) return state->nothing();
     auto plan = look(space, chain, span);
+    bool const answered = std::ranges::all_of(answers, &std::optional<std::uint64_t>::has_value);
+    if (!plan.unknown.empty() && answered && rounds > 1) return ask_round(asking, plan, rounds - 1);
     auto const load = choose(plan, {.space = space, .chain = chain, .span = span});
     if (!load) return state->nothing();
     auto reserved = reserve(space, chain, plan);
@@ -240,7 +263,6 @@ std::shared_ptr<FetchState> FetchPlanner::ask(DramNamespace& space, KeyChain con
     state->plan(*load, std::min(reserved.reached, plan.prefix_tokens), on_slow(remote));
     read(state, std::move(reserved));
   });
-  return state;
 }
 
 FetchState::OnSlow FetchPlanner::on_slow(bool remote) const {

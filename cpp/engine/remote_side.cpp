@@ -62,6 +62,7 @@ Result<std::unique_ptr<RemoteSide>> RemoteSide::open(EngineOptions const& option
           {.name = std::move(link.name),
            .connections = options.remote_connections,
            .ttl_seconds = options.ttl_seconds,
+           .cheap_asks = !options.remote_calls,
            .lookup_deadline = std::chrono::milliseconds{options.remote_lookup_timeout_ms},
            .transfer_deadline = std::chrono::milliseconds{options.remote_timeout_ms},
            .presence_kept = std::chrono::milliseconds{options.remote_lookup_kept_ms}},

@@ -150,19 +150,44 @@ Result<void> KeyChain::add_item(MediaItem const& item) {
   return {};
 }
 
-Result<ChunkKey> KeyChain::tail_key(std::uint32_t chunk, std::uint32_t end_token) const {
+Result<void> KeyChain::check_tail(std::uint32_t chunk, std::uint32_t end_token) const {
   std::uint64_t const first = std::uint64_t{chunk} * chunk_tokens_;
   bool const known = chunk <= chunk_count() && end_token <= token_count();
-  if (!known || end_token <= first || end_token - first > chunk_tokens_) {
-    return invalid("tail chunk " + std::to_string(chunk) + " that ends before token " +
-                   std::to_string(end_token) + ": the prompt has " + std::to_string(token_count()) +
-                   " tokens in chunks of " + std::to_string(chunk_tokens_));
-  }
+  if (known && end_token > first && end_token - first <= chunk_tokens_) return {};
+  return invalid("tail chunk " + std::to_string(chunk) + " that ends before token " +
+                 std::to_string(end_token) + ": the prompt has " + std::to_string(token_count()) +
+                 " tokens in chunks of " + std::to_string(chunk_tokens_));
+}
+
+Result<ChunkKey> KeyChain::tail_key(std::uint32_t chunk, std::uint32_t end_token) const {
+  LMC_TRY(check_tail(chunk, end_token));
   LMC_TRY_ASSIGN(auto context, Sha256Context::create(sha256_));
   ChunkKey key;
-  TokenRange const range{.first = static_cast<std::uint32_t>(first), .end = end_token};
+  TokenRange const range{.first = chunk * chunk_tokens_, .end = end_token};
   LMC_TRY(hash_chunk(context, parent_of(chunk), range, key));
   return key;
+}
+
+Result<std::vector<ChunkKey>> KeyChain::tail_keys(std::uint32_t chunk,
+                                                  std::uint32_t end_token) const {
+  LMC_TRY(check_tail(chunk, end_token));
+  std::uint32_t const first = chunk * chunk_tokens_;
+  if (auto const items = items_overlapping(first, end_token); !items.empty()) {
+    end_token = std::max(first, items.front().first_token);
+  }
+  // One pass over the tokens; what is left of each key is to finish a copy.
+  LMC_TRY_ASSIGN(auto all, Sha256Context::create(sha256_));
+  LMC_TRY_ASSIGN(auto one, Sha256Context::create(sha256_));
+  auto const& parent = parent_of(chunk);
+  all.begin();
+  all.update(parent.bytes.data(), parent.bytes.size());
+  std::vector<ChunkKey> keys(end_token - first);
+  for (std::uint32_t i = 0; i < keys.size(); ++i) {
+    all.update(&tokens_[first + i], sizeof tokens_[0]);
+    one.copy(all);
+    LMC_TRY(one.finish(keys[i].bytes));
+  }
+  return keys;
 }
 
 std::span<MediaItem const> KeyChain::items_overlapping(std::uint32_t first_token,

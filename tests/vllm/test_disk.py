@@ -102,6 +102,19 @@ def test_a_new_engine_finds_what_the_old_one_left_on_disk(open_llm, reference, f
     assert now["leased"] == now["writing"] == 0
 
 
+def test_the_next_turn_after_a_restart_finds_the_last_one_to_its_end(open_llm, tmp_path):
+    """A conversation does not end where a chunk does."""
+    first = prompt(6, 200)
+    llm = start(open_llm, config(tmp_path, conversation_mode=True))
+    spoken = [*first, *llm.ask_one(first, 20).tokens]
+    flush(llm)
+    turn = [*spoken, *prompt(7, 150)]
+    llm = start(open_llm, config(tmp_path, conversation_mode=True))
+    answer = llm.ask_one(turn, TOKENS)
+    assert answer.cached_tokens >= len(spoken) - 2  # nobody computed the KV of the last one
+    assert answer.differs_from(open_llm(block_size=32).ask_one(turn, TOKENS)) == ""
+
+
 def test_memory_so_small_that_most_comes_from_disk(open_llm, reference, filled):
     """A chunk takes 256 kB, so some 60 fit; the prompts have about 80, asked in turn."""
     llm = start(open_llm, config(filled, max_local_cpu_size=0.016))

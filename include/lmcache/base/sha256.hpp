@@ -46,6 +46,8 @@ class Sha256Context {
   void begin() noexcept;
   void update(void const* bytes, std::size_t size_bytes) noexcept;
   [[nodiscard]] Result<void> finish(Sha256Digest& out);
+  // Goes on from where another one is.
+  void copy(Sha256Context const& other) noexcept;
 
  private:
   struct Free {

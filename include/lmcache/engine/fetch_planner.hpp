@@ -69,18 +69,31 @@ class FetchPlanner {
     std::vector<Wanted> wanted;  // of these what the prefix needs
     std::uint32_t prefix_tokens = 0;
     std::vector<ChunkKey> unknown;  // that follow, and that the remote was not asked for yet
+    bool guesses = false;           // these are tails, most of which are not there
   };
   [[nodiscard]] Plan look(DramNamespace const& space, KeyChain const& chain,
                           Span const& span) const;
   [[nodiscard]] std::vector<Wanted> candidates(DramNamespace const& space, KeyChain const& chain,
                                                Span const& span) const;
+  void locate(Wanted& seen, std::optional<DiskPlace> const& place,
+              std::uint64_t remote_bytes) const;
+  // Adds what continues the prefix inside `chunk`, the first that is not there (tail_search.cpp).
+  void add_tail(Plan& plan, Place const& where, std::uint32_t chunk) const;
+  void locate_tails(std::span<Wanted> tails, bool ask, Plan& plan) const;
   // Chooses the longest prefix of what was seen, of whole chunks before `end_chunk`.
   static void fit(Plan& plan, Place const& place, std::uint32_t end_chunk);
   // Nothing: there is nothing to fetch.
   [[nodiscard]] std::optional<LoadEstimate> estimate(Plan const& plan, Span const& span) const;
   [[nodiscard]] std::optional<LoadEstimate> choose(Plan& plan, Place const& place) const;
   [[nodiscard]] std::shared_ptr<FetchState> ask(DramNamespace& space, KeyChain const& chain,
-                                                Span const& span, std::vector<ChunkKey> keys);
+                                                Span const& span, Plan const& plan);
+  struct Asking {
+    std::shared_ptr<FetchState> state;
+    DramNamespace& space;
+    KeyChain chain;
+    Span span;
+  };
+  void ask_round(std::shared_ptr<Asking const> const& asking, Plan const& wanted, int rounds);
   struct Reserved {
     std::vector<FetchState::Piece> pieces;
     std::vector<ChunkRef> coming;

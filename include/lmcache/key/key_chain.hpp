@@ -85,6 +85,11 @@ class KeyChain {
   // (A tail of chunk_tokens tokens is the complete chunk and has its key.)
   [[nodiscard]] Result<ChunkKey> tail_key(std::uint32_t chunk, std::uint32_t end_token) const;
 
+  // The keys of all tails of 1, 2, ... tokens that begin where chunk `chunk` does and end before
+  // `end_token`, or before the first token of an item. Errors: as tail_key().
+  [[nodiscard]] Result<std::vector<ChunkKey>> tail_keys(std::uint32_t chunk,
+                                                        std::uint32_t end_token) const;
+
   [[nodiscard]] std::span<MediaItem const> items() const noexcept { return items_; }
 
   // Items with at least one token in [first_token, end_token), in order.
@@ -103,6 +108,7 @@ class KeyChain {
       : root_{root}, chunk_tokens_{chunk_tokens}, sha256_{std::move(sha256)} {}
 
   [[nodiscard]] Result<void> check_length(std::size_t more) const;
+  [[nodiscard]] Result<void> check_tail(std::uint32_t chunk, std::uint32_t end_token) const;
   [[nodiscard]] Result<void> hash_new_tokens();
   [[nodiscard]] Result<void> hash_complete_chunks();
   struct TokenRange {

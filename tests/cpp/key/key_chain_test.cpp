@@ -191,6 +191,29 @@ TEST(KeyChain, TailKeyRefusesWhatIsNoTail) {
   expect_refused(chain.tail_key(0xFFFFFFFF, 10), "tail chunk 4294967295");
 }
 
+TEST(KeyChain, AllTailsOfAChunkHaveTheKeysThatEachHas) {
+  KeyChain chain = make_chain(8);
+  ASSERT_TRUE(chain.append(counting(21)));
+  for (auto const& [chunk, end] : {std::pair{0U, 8U}, {1U, 11U}, {2U, 21U}}) {
+    auto const keys = chain.tail_keys(chunk, end);
+    ASSERT_TRUE(keys);
+    ASSERT_EQ(keys.value().size(), end - chunk * 8);
+    for (std::uint32_t i = 0; i < keys.value().size(); ++i) {
+      EXPECT_EQ(keys.value()[i], chain.tail_key(chunk, chunk * 8 + i + 1).value());
+    }
+  }
+  expect_refused(chain.tail_keys(2, 22), "the prompt has 21 tokens in chunks of 8");
+}
+
+TEST(KeyChain, AllTailsEndBeforeTheFirstItem) {
+  KeyChain chain = make_chain(8);
+  ASSERT_TRUE(chain.append(counting(3)));
+  ASSERT_TRUE(chain.add_item({.first_token = 3, .tokens = 2}));
+  ASSERT_TRUE(chain.append(counting(8)));
+  EXPECT_EQ(chain.tail_keys(0, 8).value().size(), 3U);
+  EXPECT_EQ(chain.tail_keys(1, 11).value().size(), 3U);
+}
+
 TEST(KeyChain, ItemsMustComeInOrderAndBeforeTheirTokens) {
   KeyChain chain = make_chain(8);
   ASSERT_TRUE(chain.append(counting(5)));

@@ -33,6 +33,7 @@ struct RemoteOptions {
   std::uint32_t connections = 4;  // and threads, and one more that only asks; one never writes
   std::uint32_t ttl_seconds = 0;  // of what is written; 0 = for ever
   bool overwrites = false;        // writes without asking whether somebody has
+  bool cheap_asks = false;        // for hundreds of keys a server needs less than a millisecond
   std::chrono::milliseconds lookup_deadline{200};
   std::chrono::milliseconds transfer_deadline{10'000};  // from when it was asked for
   std::chrono::milliseconds presence_kept{5'000};
@@ -64,6 +65,7 @@ class RemoteTier {
   RemoteTier(RemoteTier&&) = delete;
 
   [[nodiscard]] bool usable() const noexcept { return breaker_.closed(); }
+  [[nodiscard]] bool asks_are_cheap() const noexcept { return options_.cheap_asks; }
 
   // What is known of chunks without asking: bytes of the record there, 0 = not there, nothing = not
   // known. All 0 while the server is left alone.
