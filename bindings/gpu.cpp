@@ -48,7 +48,8 @@ void bind_gpu(py::module_& module) {
             "device"_a = report.device, "driver_version"_a = report.driver_version,
             "batch_copies"_a = report.batch_copies, "kernels"_a = report.kernels,
             "store"_a = side(measured.store, measured.store_limit, report.choice.store),
-            "load"_a = side(measured.load, measured.load_limit, report.choice.load));
+            "load"_a = side(measured.load, measured.load_limit, report.choice.load),
+            "inside"_a = side(measured.inside, measured.inside_limit, report.choice.inside));
       },
       "device"_a = 0,
       "How quickly a CUDA device copies scattered pieces, by size and direction. Raises\n"

@@ -44,7 +44,7 @@ class Bench {
     if (status == kOk) status = api_.event_create(&end_, cuda::kEventDefault);
     if (status == kOk) status = api_.host_alloc(&host_, options_.bytes + kEntrySpace, kFlags);
     if (status == kOk) status = api_.host_device_address(&host_device_, host_, 0);
-    if (status == kOk) status = api_.mem_alloc(&device_, 2 * options_.bytes + kEntrySpace);
+    if (status == kOk) status = api_.mem_alloc(&device_, 3 * options_.bytes + kEntrySpace);
     return status;
   }
 
@@ -73,16 +73,17 @@ class Bench {
   }
 
   // Entries of one size: side by side in the slot, every other one on the device.
-  [[nodiscard]] std::vector<CudaCopy> copies(CopyDirection direction,
-                                             std::uint64_t entry_bytes) const {
+  [[nodiscard]] std::vector<CudaCopy> copies(CopyPath path, std::uint64_t entry_bytes) const {
+    CudaAddress const slots =
+        path == CopyPath::kInside ? device_ + 2 * options_.bytes : host_device_;
     std::vector<CudaCopy> made;
     std::size_t const count = std::min<std::size_t>(kMostEntries, options_.bytes / entry_bytes);
     for (std::size_t i = 0; i < count; ++i) {
       // From both ends, so that neighbours in the list are far apart.
       std::size_t const block = i % 2 == 0 ? i / 2 : count - 1 - i / 2;
       CudaAddress const engine = device_ + 2 * block * entry_bytes;
-      CudaAddress const slot = host_device_ + i * entry_bytes;
-      made.push_back(direction == CopyDirection::kEngineToSlot
+      CudaAddress const slot = slots + i * entry_bytes;
+      made.push_back(path == CopyPath::kStore
                          ? CudaCopy{.to = slot, .from = engine, .bytes = entry_bytes}
                          : CudaCopy{.to = engine, .from = slot, .bytes = entry_bytes});
     }
@@ -93,7 +94,7 @@ class Bench {
   [[nodiscard]] detail::EntrySpace entry_space() const {
     return {.host = static_cast<std::byte*>(host_) + options_.bytes,
             .host_device = host_device_ + options_.bytes,
-            .device = device_ + 2 * options_.bytes};
+            .device = device_ + 3 * options_.bytes};
   }
 
   CudaApi const& api_;
@@ -121,7 +122,9 @@ CopyChoice::Side side(std::vector<CopyRates> const& rates) {
 }  // namespace
 
 CopyChoice choose(CopyMeasurement const& measured) {
-  return {.store = side(measured.store), .load = side(measured.load)};
+  CopyChoice chosen{.store = side(measured.store), .load = side(measured.load), .inside = {}};
+  if (!measured.inside.empty()) chosen.inside = side(measured.inside);
+  return chosen;
 }
 
 Result<CopyMeasurement> measure_copies(CudaApi const& api, CudaIssuer::Kernel kernel,
@@ -129,16 +132,21 @@ Result<CopyMeasurement> measure_copies(CudaApi const& api, CudaIssuer::Kernel ke
   Bench bench{api, kernel, options};
   CudaStatus status = bench.open();
   CopyMeasurement measured;
-  for (auto const direction : {CopyDirection::kEngineToSlot, CopyDirection::kSlotToEngine}) {
-    bool const store = direction == CopyDirection::kEngineToSlot;
-    auto& rates = store ? measured.store : measured.load;
-    auto& limit = store ? measured.store_limit : measured.load_limit;
+  struct Path {
+    CopyPath path;
+    std::vector<CopyRates>& rates;
+    double& limit;
+  };
+  Path const paths[] = {{CopyPath::kStore, measured.store, measured.store_limit},
+                        {CopyPath::kLoad, measured.load, measured.load_limit},
+                        {CopyPath::kInside, measured.inside, measured.inside_limit}};
+  for (auto const& [path, rates, limit] : std::span{paths}.first(options.inside ? 3 : 2)) {
     if (status == kOk) {
-      status = bench.rate(bench.copies(direction, options.bytes), CudaIssuer::Way::kEngine, limit);
+      status = bench.rate(bench.copies(path, options.bytes), CudaIssuer::Way::kEngine, limit);
     }
     for (std::uint64_t bytes = kSmallestEntry; bytes <= kLargestEntry; bytes *= 2) {
       CopyRates rate{.entry_bytes = bytes};
-      auto const copies = bench.copies(direction, bytes);
+      auto const copies = bench.copies(path, bytes);
       if (status == kOk) status = bench.rate(copies, CudaIssuer::Way::kEngine, rate.engine);
       if (status == kOk && kernel.function != nullptr) {
         status = bench.rate(copies, CudaIssuer::Way::kKernel, rate.kernel);

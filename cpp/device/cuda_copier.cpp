@@ -81,7 +81,8 @@ void CudaCopierParts::open_pool(std::uint64_t pool_bytes, LogHook const& log) {
   }
   // A device address is one and the same for the device and for us.
   pool = {reinterpret_cast<std::byte*>(address), pool_bytes};
-  pinned->adopt({.begin = pool.data(), .size_bytes = pool_bytes, .device = address});
+  pinned->adopt(
+      {.begin = pool.data(), .size_bytes = pool_bytes, .device = address, .on_device = true});
   lmcache::log(log, LogLevel::kInfo,
                "a pool of " + std::to_string(pool_bytes / 1'000'000) + " MB in GPU memory");
 }
@@ -91,7 +92,9 @@ Result<void> CudaCopierParts::open(CudaCopierOptions const& options, LogHook con
   CudaContext const context = session->context();
   CudaScope const scope{api, context};
   LMC_TRY(cuda_done(api, "cuCtxPushCurrent", scope.status()));
-  choice = options.choice ? *options.choice : measured_choice(options.measure, log);
+  auto measure = options.measure;
+  measure.inside = options.pool_bytes != 0;
+  choice = options.choice ? *options.choice : measured_choice(measure, log);
   LMC_TRY_ASSIGN(pinned, PinnedMemory::create(api, context, log));
   if (!options.slots.empty()) pinned->offer(options.slots, options.slots_piece_bytes);
   LMC_TRY(open_lanes(options));

@@ -31,9 +31,8 @@ void CudaIssuer::merge(std::vector<CudaCopy>& copies) {
   copies.resize(kept);
 }
 
-CudaIssuer::Way CudaIssuer::way(CopyDirection direction,
-                                std::span<CudaCopy const> copies) const noexcept {
-  auto const& side = choice_.of(direction);
+CudaIssuer::Way CudaIssuer::way(CopyPath path, std::span<CudaCopy const> copies) const noexcept {
+  auto const& side = choice_.of(path);
   if (kernel_.function == nullptr || copies.size() < side.fewest) return Way::kEngine;
   std::uint64_t bytes = 0;
   for (CudaCopy const& copy : copies) bytes += copy.bytes;

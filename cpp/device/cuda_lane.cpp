@@ -67,6 +67,7 @@ bool CudaLane::translate(CudaPiece& piece) {
   bool const load = piece.direction == CopyDirection::kSlotToEngine;
   copies_.clear();
   piece.staged.clear();
+  bool inside = true;
   std::uint64_t staged_bytes = 0;
   for (std::size_t i = 0; i < piece.parts.size(); ++i) {
     CopyPart const& part = piece.parts[i];
@@ -75,7 +76,9 @@ bool CudaLane::translate(CudaPiece& piece) {
     CudaAddress device = 0;
     if (auto const reached = reach(slot, part.bytes)) {
       device = *reached;
+      inside = inside && last_range_.on_device;
     } else {
+      inside = false;
       // Its place in the buffer is known once all of them are counted.
       piece.staged.push_back({.part = i});
       staged_bytes += part.bytes;
@@ -83,6 +86,7 @@ bool CudaLane::translate(CudaPiece& piece) {
     copies_.push_back(load ? CudaCopy{.to = number(engine), .from = device, .bytes = part.bytes}
                            : CudaCopy{.to = device, .from = number(engine), .bytes = part.bytes});
   }
+  path_ = inside ? CopyPath::kInside : load ? CopyPath::kLoad : CopyPath::kStore;
   if (staged_bytes == 0) return true;
   auto const taken = staging_.take(staged_bytes);
   if (!taken) return false;
@@ -105,7 +109,7 @@ CudaLane::Begun CudaLane::begin(CudaPiece& piece) {
   CudaIssuer::merge(copies_);
   bool begun = false;
   CudaStatus issued = kOk;
-  if (issuer_->way(piece.direction, copies_) == CudaIssuer::Way::kKernel) {
+  if (issuer_->way(path_, copies_) == CudaIssuer::Way::kKernel) {
     auto const taken = entries_.take(CudaIssuer::entry_bytes(copies_));
     if (!taken) {
       give_back(piece);

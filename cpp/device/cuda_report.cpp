@@ -13,6 +13,7 @@ Result<GpuReport> report_gpu(CudaApi const& api, detail::CudaSession::Options co
   LMC_TRY_ASSIGN(auto const session, detail::CudaSession::open(api, options, log));
   CudaScope const scope{api, session->context()};
   LMC_TRY(cuda_done(api, "cuCtxPushCurrent", scope.status()));
+  measure.inside = true;
   LMC_TRY_ASSIGN(auto measured, measure_copies(api, session->kernel(), measure));
   CopyChoice const choice = choose(measured);
   return GpuReport{.device = session->device_name(),

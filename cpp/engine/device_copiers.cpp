@@ -25,6 +25,7 @@ Result<std::unique_ptr<DeviceCopiers>> DeviceCopiers::open(EngineOptions const& 
   LMC_TRY_ASSIGN(auto host, HostCopier::create({.threads = copy_threads(options)}));
   return std::make_unique<DeviceCopiers>(std::move(host),
                                          Cuda{.source = options.cuda_source,
+                                              .choice = options.cuda_choice,
                                               .slots = segment.all_payload(),
                                               .slots_piece_bytes = segment.header().extent_bytes,
                                               .pool_bytes = options.device_pool_bytes,
@@ -45,7 +46,8 @@ Result<std::unique_ptr<CudaCopier>> DeviceCopiers::make_cuda(int ordinal) const 
                             {.device = ordinal,
                              .slots = cuda_.slots,
                              .slots_piece_bytes = cuda_.slots_piece_bytes,
-                             .pool_bytes = cuda_.pool_bytes},
+                             .pool_bytes = cuda_.pool_bytes,
+                             .choice = cuda_.choice},
                             cuda_.log);
 }
 

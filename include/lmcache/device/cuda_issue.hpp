@@ -15,6 +15,9 @@
 
 namespace lmcache {
 
+// Where the copies of a piece go: over the link to or from the device, or nowhere but inside it.
+enum class CopyPath : std::uint8_t { kStore, kLoad, kInside };
+
 // Where the copy engine takes over: entries that are this long on average, or fewer than `fewest`.
 struct CopyChoice {
   struct Side {
@@ -23,9 +26,11 @@ struct CopyChoice {
   };
   Side store;
   Side load;
+  Side inside;
 
-  [[nodiscard]] Side const& of(CopyDirection direction) const noexcept {
-    return direction == CopyDirection::kEngineToSlot ? store : load;
+  [[nodiscard]] Side const& of(CopyPath path) const noexcept {
+    if (path == CopyPath::kInside) return inside;
+    return path == CopyPath::kStore ? store : load;
   }
 };
 
@@ -64,7 +69,7 @@ class CudaIssuer {
   // Copies that follow each other on both sides become one.
   static void merge(std::vector<CudaCopy>& copies);
 
-  [[nodiscard]] Way way(CopyDirection direction, std::span<CudaCopy const> copies) const noexcept;
+  [[nodiscard]] Way way(CopyPath path, std::span<CudaCopy const> copies) const noexcept;
   // What issue() by kernel needs of EntrySpace.
   [[nodiscard]] static std::uint64_t entry_bytes(std::span<CudaCopy const> copies) noexcept;
 

@@ -79,7 +79,7 @@ class CudaLane {
  private:
   CudaLane(CudaApi const& api, PinnedMemory& pinned, CudaEvents& events, CudaLaneOptions options);
   [[nodiscard]] CudaStatus allocate(CudaLaneOptions const& options);
-  // Fills copies_; false: no room in the staging ring.
+  // Fills copies_ and path_; false: no room in the staging ring.
   [[nodiscard]] bool translate(CudaPiece& piece);
   [[nodiscard]] std::optional<CudaAddress> reach(std::byte const* host, std::uint64_t bytes);
   void give_back(CudaPiece& piece);
@@ -99,6 +99,7 @@ class CudaLane {
   CudaAddress entries_device_ = 0;
   PinnedRange last_range_;  // of the last look-up: runs lie side by side
   std::vector<CudaCopy> copies_;
+  CopyPath path_{CopyPath::kStore};
 };
 
 }  // namespace lmcache::detail

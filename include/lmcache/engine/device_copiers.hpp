@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 
 #include <lmcache/base/cuda_api.hpp>
@@ -26,7 +27,8 @@ namespace lmcache {
 class DeviceCopiers {
  public:
   struct Cuda {
-    std::function<Result<CudaApi>()> source = {};  // as EngineOptions::cuda_source
+    std::function<Result<CudaApi>()> source = {};     // as EngineOptions::cuda_source
+    std::optional<CopyChoice> choice = std::nullopt;  // as EngineOptions::cuda_choice
     // Slots, and what is pinned of them at a time. They must outlive the copiers.
     std::span<std::byte> slots = {};
     std::uint64_t slots_piece_bytes = std::uint64_t{256} << 20;

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <lmcache/base/cuda_api.hpp>
 #include <lmcache/base/result.hpp>
+#include <lmcache/device/cuda_issue.hpp>
 
 namespace lmcache {
 
@@ -62,6 +64,8 @@ struct EngineOptions {
   // Where the calls of the CUDA driver come from; empty: the driver of this machine. Asked when a
   // view of CUDA memory is first registered.
   std::function<Result<CudaApi>()> cuda_source{};
+  // When copies go by the copy engine; nothing: measured on each device, once.
+  std::optional<CopyChoice> cuda_choice{};
   // Memory of each CUDA device that copies of chunks may lie in, besides the segment; 0: none.
   // Taken when its first view is registered; one that cannot be had is told to the log.
   std::uint64_t device_pool_bytes = 0;

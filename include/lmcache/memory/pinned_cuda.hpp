@@ -32,6 +32,7 @@ struct PinnedRange {
   std::byte* begin = nullptr;
   std::uint64_t size_bytes = 0;
   CudaAddress device = 0;
+  bool on_device = false;  // memory of the device, not of the host
 
   [[nodiscard]] bool holds(std::byte const* at, std::uint64_t bytes) const noexcept {
     return at >= begin && bytes <= size_bytes &&

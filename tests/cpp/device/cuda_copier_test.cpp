@@ -58,6 +58,34 @@ TEST(CudaCopierTest, DefaultOptionsMoveLargeRuns) {
   EXPECT_TRUE(scene.all_same());
 }
 
+// Into the pool and out of it by the kernel, to and from the host by the engine.
+TEST(CudaCopierTest, CopiesInsideTheDeviceGoTheirOwnWay) {
+  Bytes slot(1000);
+  auto options = small_options();
+  options.choice = CopyChoice{.store = {.engine_from_bytes = 0},
+                              .load = {.engine_from_bytes = 0},
+                              .inside = {.engine_from_bytes = 1 << 20, .fewest = 1}};
+  options.pool_bytes = 4096;
+  CudaWorld world{{.kernels = true}, options};
+  world.copier().pinned().offer(slot, 4096);
+  CudaAddress const block = world.sim().allocate_device(1000);
+  auto const copy = [&](CopyDirection direction, std::byte* place) {
+    CopyBatch batch{.direction = direction, .plane_count = 1, .items = {{.slot = place}}};
+    batch.items[0].runs = {{.engine = reinterpret_cast<std::byte*>(block), .bytes = 1000}};
+    auto const ticket = world.copier().submit(std::move(batch)).value();
+    EXPECT_TRUE(world.copier().wait(ticket, soon()).value());
+    EXPECT_EQ(world.copier().item_status(ticket, 0), CopyStatus::kCopied);
+    return world.sim().calls("cuLaunchKernel");
+  };
+  auto* const pool = world.copier().pool_memory().data();
+  world.sim().write_device(block, Bytes(1000, std::byte{1}));
+  EXPECT_EQ(copy(CopyDirection::kEngineToSlot, pool), 1U);
+  world.sim().write_device(block, Bytes(1000, std::byte{2}));
+  EXPECT_EQ(copy(CopyDirection::kSlotToEngine, pool), 2U);
+  EXPECT_EQ(copy(CopyDirection::kEngineToSlot, slot.data()), 2U);
+  EXPECT_EQ(slot[999], std::byte{1}) << "as the pool gave it back";
+}
+
 TEST(CudaCopierTest, SlotsArePinnedOnceTheyAreCopied) {
   Bytes slots(64 * 1024);
   CudaWorld world;

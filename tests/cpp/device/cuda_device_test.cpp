@@ -83,11 +83,12 @@ struct RealDevice {
   static std::unique_ptr<DeviceCopier> make() {
     if (Gpu::find() == nullptr) return nullptr;
     CopyChoice::Side const side{.engine_from_bytes = kEngineFromBytes, .fewest = 1};
-    return must(CudaCopier::create(Gpu::find()->api,
-                                   {.pieces = {.piece_bytes = 20'000, .plane_bytes = 2'000},
-                                    .staging_bytes = 100'000,
-                                    .choice = CopyChoice{.store = side, .load = side}},
-                                   {}));
+    return must(
+        CudaCopier::create(Gpu::find()->api,
+                           {.pieces = {.piece_bytes = 20'000, .plane_bytes = 2'000},
+                            .staging_bytes = 100'000,
+                            .choice = CopyChoice{.store = side, .load = side, .inside = side}},
+                           {}));
   }
 };
 

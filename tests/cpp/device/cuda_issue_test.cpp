@@ -28,9 +28,10 @@ TEST(CudaIssueTest, NeighboursOnBothSidesBecomeOne) {
   EXPECT_EQ(copies[2].to, 122U);
 }
 
-TEST(CudaIssueTest, SizeNumberAndDirectionDecide) {
+TEST(CudaIssueTest, SizeNumberAndPathDecide) {
   CopyChoice const choice{.store = {.engine_from_bytes = 1000, .fewest = 2},
-                          .load = {.engine_from_bytes = 100, .fewest = 2}};
+                          .load = {.engine_from_bytes = 100, .fewest = 2},
+                          .inside = {.engine_from_bytes = 2000, .fewest = 1}};
   auto* const function = reinterpret_cast<CudaFunction>(&const_cast<CopyChoice&>(choice));
   CudaApi const api;
   CudaIssuer const with{api, nullptr, {.function = function}, choice};
@@ -38,12 +39,14 @@ TEST(CudaIssueTest, SizeNumberAndDirectionDecide) {
   std::vector<CudaCopy> const two{{.bytes = 500}, {.bytes = 700}};
   std::vector<CudaCopy> const large{{.bytes = 1500}, {.bytes = 700}};
   std::vector<CudaCopy> const one{{.bytes = 5}};
-  EXPECT_EQ(with.way(CopyDirection::kEngineToSlot, two), CudaIssuer::Way::kKernel);
-  EXPECT_EQ(with.way(CopyDirection::kSlotToEngine, two), CudaIssuer::Way::kEngine);
-  EXPECT_EQ(with.way(CopyDirection::kEngineToSlot, large), CudaIssuer::Way::kEngine);
-  EXPECT_EQ(with.way(CopyDirection::kEngineToSlot, one), CudaIssuer::Way::kEngine);
-  EXPECT_EQ(with.way(CopyDirection::kEngineToSlot, {}), CudaIssuer::Way::kEngine);
-  EXPECT_EQ(without.way(CopyDirection::kEngineToSlot, two), CudaIssuer::Way::kEngine);
+  EXPECT_EQ(with.way(CopyPath::kStore, two), CudaIssuer::Way::kKernel);
+  EXPECT_EQ(with.way(CopyPath::kLoad, two), CudaIssuer::Way::kEngine);
+  EXPECT_EQ(with.way(CopyPath::kStore, large), CudaIssuer::Way::kEngine);
+  EXPECT_EQ(with.way(CopyPath::kStore, one), CudaIssuer::Way::kEngine);
+  EXPECT_EQ(with.way(CopyPath::kInside, large), CudaIssuer::Way::kKernel);
+  EXPECT_EQ(with.way(CopyPath::kInside, one), CudaIssuer::Way::kKernel);
+  EXPECT_EQ(with.way(CopyPath::kStore, {}), CudaIssuer::Way::kEngine);
+  EXPECT_EQ(without.way(CopyPath::kStore, two), CudaIssuer::Way::kEngine);
 }
 
 TEST(CudaIssueTest, LongCopiesAreSeveralEntries) {

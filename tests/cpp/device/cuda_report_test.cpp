@@ -25,6 +25,8 @@ TEST(CudaReportTest, SaysWhatWasMeasured) {
     EXPECT_GT(report.measured.load[0].kernel, 10 * report.measured.load[0].engine);
     EXPECT_GT(report.measured.store_limit, report.measured.store[0].engine);
     EXPECT_EQ(report.choice.load.engine_from_bytes, choose(report.measured).load.engine_from_bytes);
+    ASSERT_EQ(report.measured.inside.size(), 8U);
+    EXPECT_GT(report.measured.inside_limit, report.measured.inside[0].engine);
   }
   EXPECT_EQ(sim.alive(), 0U);
   EXPECT_TRUE(sim.violations().empty());

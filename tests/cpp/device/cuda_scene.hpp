@@ -42,7 +42,7 @@ inline CudaCopierOptions small_options(CudaWay way = {}) {
           .entry_bytes = 1024 * 1024,
           .kernel_image = kAnyImage,
           .kernel_blocks = 4,
-          .choice = CopyChoice{.store = side, .load = side}};
+          .choice = CopyChoice{.store = side, .load = side, .inside = side}};
 }
 
 // One at a time, as simulations are.

@@ -51,11 +51,15 @@ class CudaEngineScene {
       base_.push_back(
           reinterpret_cast<std::byte*>(sim.allocate_device(std::size_t{kBlocks} * stride(plane))));
     stream_ = sim.make_engine_stream();
+    // By the kernel or by the copy engine; to measure takes seconds on the simulated device.
+    CopyChoice::Side const way{.engine_from_bytes = options.seed % 2 == 0 ? 0u : 1u << 20,
+                               .fewest = 1};
     engine = must(Engine::open({.segment = options.segment,
                                 .directory = options.directory,
                                 .capacity_bytes = 16u << 20,
                                 .copy_threads = 1,
                                 .cuda_source = [this]() -> Result<CudaApi> { return sim.api(); },
+                                .cuda_choice = CopyChoice{way, way, way},
                                 .device_pool_bytes = options.pool_chunks * kChunkBytes},
                                [this](LogLevel, std::string_view text) {
                                  std::lock_guard const lock{mutex_};

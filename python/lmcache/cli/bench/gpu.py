@@ -40,7 +40,7 @@ def _rows(figures: dict[str, Any]) -> list[Row]:
         Row("device", figures["device"]),
         Row("driver", f"CUDA {version // 1000}.{version % 1000 // 10}"),
     ]
-    for name in ("store", "load"):
+    for name in ("store", "load", "inside"):
         side = figures[name]
         rows.append(Row(f"{name}, one piece", f"{side['limit_gbps']:.2f} GB/s"))
         rows += [

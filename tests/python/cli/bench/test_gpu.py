@@ -23,6 +23,7 @@ FIGURES = {
     "kernels": True,
     "store": SIDE,
     "load": {**SIDE, "engine_from_bytes": 2**64 - 1},
+    "inside": {**SIDE, "limit_gbps": 1500.0},
 }
 
 
@@ -45,6 +46,7 @@ def test_it_measures(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "1.00 / 20.00 GB/s" in out
     assert "from 65536 bytes" in out
     assert "never" in out
+    assert "1500.00 GB/s" in out
 
 
 def test_this_machine_has_one_or_says_why_not(run: Any) -> None:
