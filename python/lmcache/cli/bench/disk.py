@@ -96,7 +96,9 @@ def chunk_sizes(text: str) -> tuple[int, ...]:
     except ValueError:
         sizes = ()
     if not sizes or not all(2**16 <= size <= 2**30 for size in sizes):
-        raise InvalidArgumentError(f"--chunk = {text}: are no sizes of 0.0625 to 1024 MiB")
+        raise InvalidArgumentError(
+            f"--chunk = {text}: must be MiB as plain numbers, 0.0625 to 1024, such as 1,4,32"
+        )
     return sizes
 
 

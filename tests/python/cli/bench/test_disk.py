@@ -61,7 +61,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
         (("--engine", "aio"), "--engine = aio: auto, uring, threads, all are there"),
         (("--raw", "dd"), "--raw = dd: native, fio are there"),
         (("--size", "much"), "--size = much: is no size"),
-        (("--chunk", "4,x"), "--chunk = 4,x: are no sizes"),
+        (("--chunk", "4,x"), "--chunk = 4,x: must be MiB as plain numbers"),
         (("--size", "100000GB"), "of memory are needed"),
         (("--size", "100TB"), "--size = 100TB: 100000.0 GB of memory are needed"),
         (("--path", __file__), f"--path = {__file__}: is no folder"),
