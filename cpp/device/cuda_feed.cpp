@@ -75,8 +75,11 @@ bool CudaQueue::feed(Lock& lock, LaneState& state) {
   }
   if (begun.status != kOk) {
     moved = true;
-    fail(batch);
-    if (is_sticky(begun.status)) lost_ = begun.status;
+    if (is_sticky(begun.status)) {
+      lost_ = begun.status;  // switch_off() fails the batch, when nothing is taken any more
+    } else {
+      fail(batch);
+    }
   } else if (at_end) {
     moved = true;
     leave_queue(batch);

@@ -15,6 +15,9 @@ from execute import ROOT, Command
 PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
 CORES = str(len(os.sched_getaffinity(0)))
+TESTS_AT_ONCE = str(
+    2 * len(os.sched_getaffinity(0))
+)  # many of the C++ tests wait for most of the time
 LONGEST_SECONDS = 3600.0  # of what is measured by the work done, on a slow machine
 PARSER_PROGRAM = "net_resp_values"  # of tests/python/net
 KERNELS = "lmcache_kernels"  # of tests/python/cuda
@@ -50,7 +53,8 @@ def pytest(*arguments: str) -> Command:
 
 def ctest_of(preset: str, *arguments: str) -> list[str]:
     """Return a run of the C++ tests of a preset."""
-    ctest = [str(TOOLS / "ctest"), "--preset", preset, "-j", CORES, "--no-tests=error", *arguments]
+    ctest = [str(TOOLS / "ctest"), "--preset", preset, "-j", TESTS_AT_ONCE, "--no-tests=error"]
+    ctest += arguments
     if preset == "tsan" and shutil.which("setarch"):
         # older ThreadSanitizers refuse the address layouts of newer kernels
         return ["setarch", "-R", *ctest]

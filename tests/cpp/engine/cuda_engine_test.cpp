@@ -106,7 +106,12 @@ void serve_many(std::uint64_t seed, std::uint64_t pool_chunks) {
   Serving serving{
       {.seed = seed, .batch_version = seed % 2 == 0 ? 13 : 0, .pool_chunks = pool_chunks}};
   std::mt19937_64 random{seed};
-  for (int i = 0; i < 40; ++i) {
+  // How many find their chunks in the pool depends on how late copies into it are.
+  auto const pool_is_used = [&] {
+    auto const counters = serving.scene.engine->counters();
+    return counters.device_loaded_chunks > 5 && counters.device_evicted_chunks > 5;
+  };
+  for (int i = 0; i < 40 || (pool_chunks != 0 && i < 2000 && !pool_is_used()); ++i) {
     serving.serve(static_cast<std::uint32_t>(1 + random() % 8));
     if (::testing::Test::HasFatalFailure()) return;
   }
@@ -117,8 +122,7 @@ void serve_many(std::uint64_t seed, std::uint64_t pool_chunks) {
   auto const counters = serving.scene.engine->counters();
   EXPECT_EQ(counters.stored_chunks, serving.stored);
   EXPECT_EQ(counters.lost_stores(), 0u);
-  EXPECT_EQ(counters.device_loaded_chunks > 5, pool_chunks != 0);
-  EXPECT_EQ(counters.device_evicted_chunks > 5, pool_chunks != 0);
+  EXPECT_EQ(pool_is_used(), pool_chunks != 0);
   ASSERT_TRUE(eventually([&] { return must(serving.scene.engine->status()).leased == 0; }));
   auto const status = must(serving.scene.engine->status());
   EXPECT_EQ(status.leased, 0u);

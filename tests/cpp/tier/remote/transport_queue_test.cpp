@@ -20,6 +20,9 @@ using namespace std::chrono_literals;
 using Carried = Result<TransportQueue::Carried>;
 
 Deadline soon() { return Deadline::clock::now() + 30ms; }
+// Of a call that is taken before it passes, on a busy machine too.
+constexpr auto kAWhile = 500ms;
+Deadline in_a_while() { return Deadline::clock::now() + kAWhile; }
 
 // A call that another thread waits for.
 class Waiting {
@@ -107,7 +110,7 @@ TEST(TransportQueue, ACallThatNobodyTakesIsWithdrawn) {
 
 TEST(TransportQueue, ACallWithoutMemoryIsLeftAtItsDeadline) {
   auto const queue = TransportQueue::create("store");
-  Waiting waiting{*queue, request_of(RemoteOp::kClear), soon()};
+  Waiting waiting{*queue, request_of(RemoteOp::kClear), in_a_while()};
   auto const call = queue->take();
   EXPECT_EQ(waiting.get().error().code(), ErrorCode::kTimeout);
   EXPECT_TRUE(call->delivered());
@@ -122,9 +125,9 @@ TEST(TransportQueue, ACallWithoutMemoryIsLeftAtItsDeadline) {
 TEST(TransportQueue, ACallWithMemoryIsWaitedForAndOthersFailMeanwhile) {
   auto const queue = TransportQueue::create("store");
   RecordBytes slot(512);
-  Waiting waiting{*queue, get_request(slot), soon()};
+  Waiting waiting{*queue, get_request(slot), in_a_while()};
   auto const call = queue->take();
-  EXPECT_FALSE(waiting.ended(100ms));
+  EXPECT_FALSE(waiting.ended(kAWhile + 100ms));
   TransportQueue::Caller caller;
   auto const other = queue->carry_out(request_of(RemoteOp::kPing), long_from_now(), caller);
   EXPECT_EQ(other.error().code(), ErrorCode::kTimeout);
@@ -141,9 +144,9 @@ TEST(TransportQueue, AfterALateCallOthersAreServedAgain) {
   auto const queue = TransportQueue::create("store");
   RecordBytes slot(512);
   {
-    Waiting waiting{*queue, get_request(slot), soon()};
+    Waiting waiting{*queue, get_request(slot), in_a_while()};
     auto const call = queue->take();
-    EXPECT_FALSE(waiting.ended(60ms));
+    EXPECT_FALSE(waiting.ended(kAWhile + 50ms));
     call->answer({.failure = "gone"});
     EXPECT_EQ(waiting.get().error().code(), ErrorCode::kIo);
   }
