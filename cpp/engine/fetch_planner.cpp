@@ -5,6 +5,7 @@
 #include <chrono>
 #include <future>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include <lmcache/index/chunk_record.hpp>
@@ -195,7 +196,7 @@ std::uint32_t FetchPlanner::reach(DramNamespace const& space, KeyChain const& ch
   auto plan = look(space, chain, span);
   // After the first round chunks are known or nobody answers.
   for (int round = 0; round < kMostRounds && !plan.unknown.empty(); ++round) {
-    if (round > 0 && !plan.guesses) break;
+    if (round > 0 && plan.unknown.size() != plan.guesses) break;
     // Shared: an answer that comes late finds nobody waiting.
     auto const answered = std::make_shared<std::promise<void>>();
     auto heard = answered->get_future();
@@ -246,12 +247,15 @@ void FetchPlanner::ask_round(std::shared_ptr<Asking const> const& asking, Plan c
     auto const& [state, space, chain, span] = *asking;
     std::vector<std::optional<std::uint64_t>> answers(keys.size());
     remote_->find(keys, answers);
-    auto const found = static_cast<std::uint64_t>(
-        std::ranges::count_if(answers, [](auto const& it) { return it.value_or(0) != 0; }));
+    auto const found = [](auto const& some) {
+      return static_cast<std::uint64_t>(
+          std::ranges::count_if(some, [](auto const& it) { return it.value_or(0) != 0; }));
+    };
     auto& counters = dram_.counters();
     // A guess that was wrong is no miss.
-    count(counters.remote_lookup_chunks, guesses ? found : keys.size());
-    count(counters.remote_found_chunks, found);
+    count(counters.remote_lookup_chunks,
+          keys.size() - guesses + found(std::span{answers}.last(guesses)));
+    count(counters.remote_found_chunks, found(answers));
     if (!state->still_wanted()) return state->nothing();
     auto plan = look(space, chain, span);
     bool const answered = std::ranges::all_of(answers, &std::optional<std::uint64_t>::has_value);

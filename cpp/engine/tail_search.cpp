@@ -20,15 +20,16 @@ constexpr std::uint32_t kMostGuesses = 512;
 void FetchPlanner::add_tail(Plan& plan, Place const& where, std::uint32_t chunk) const {
   auto const& [space, chain, span] = where;
   std::uint32_t const first = chunk * chain.chunk_tokens();
-  std::uint32_t const end =
-      std::min({span.limit_tokens, chain.token_count(), first + chain.chunk_tokens()});
+  // All of the prompt's piece was looked for before: what is shorter is left.
+  std::uint32_t const piece_end = std::min(chain.token_count(), first + chain.chunk_tokens());
+  std::uint32_t const end = std::min(span.limit_tokens, piece_end - 1);
   std::uint32_t const known = std::max(first, span.first_token);
   bool const reached = plan.prefix_tokens == first || span.first_token >= first;
   // What a window ends at is the end of a chunk.
   if (!space.lane_windows.empty() || !reached || end <= known) return;
   // Of a prompt of which nothing is there, a remote has no tail as a rule.
-  bool const ask = remote_ != nullptr && remote_->asks_are_cheap() && plan.unknown.empty() &&
-                   chunk != 0 && end - known <= kMostGuesses;
+  bool const ask =
+      remote_ != nullptr && remote_->asks_are_cheap() && chunk != 0 && end - known <= kMostGuesses;
   if (disk_ == nullptr && !ask) return;
   auto const keys = chain.tail_keys(chunk, end);
   if (!keys) return;
@@ -66,7 +67,7 @@ void FetchPlanner::locate_tails(std::span<Wanted> tails, bool ask, Plan& plan) c
     locate(tails[i], places[i], remote[i].value_or(0));
     if (tails[i].there || remote[i]) continue;
     plan.unknown.push_back(keys[i]);
-    plan.guesses = true;
+    ++plan.guesses;
   }
 }
 

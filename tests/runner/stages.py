@@ -15,9 +15,7 @@ from execute import ROOT, Command
 PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
 CORES = str(len(os.sched_getaffinity(0)))
-TESTS_AT_ONCE = str(
-    2 * len(os.sched_getaffinity(0))
-)  # many of the C++ tests wait for most of the time
+TESTS_AT_ONCE = str(2 * len(os.sched_getaffinity(0)))  # many wait for most of their time
 LONGEST_SECONDS = 3600.0  # of what is measured by the work done, on a slow machine
 PARSER_PROGRAM = "net_resp_values"  # of tests/python/net
 KERNELS = "lmcache_kernels"  # of tests/python/cuda

@@ -2,6 +2,7 @@
 // What of a prompt lies in a tier below and is worth bringing, and the reads that bring it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -69,7 +70,7 @@ class FetchPlanner {
     std::vector<Wanted> wanted;  // of these what the prefix needs
     std::uint32_t prefix_tokens = 0;
     std::vector<ChunkKey> unknown;  // that follow, and that the remote was not asked for yet
-    bool guesses = false;           // these are tails, most of which are not there
+    std::size_t guesses = 0;        // the last of these are tails, most of which are not there
   };
   [[nodiscard]] Plan look(DramNamespace const& space, KeyChain const& chain,
                           Span const& span) const;
