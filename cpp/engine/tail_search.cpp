@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <lmcache/engine/fetch_planner.hpp>
+#include <lmcache/layout/kv_geometry.hpp>
 
 namespace lmcache {
 namespace {
@@ -25,8 +26,10 @@ void FetchPlanner::add_tail(Plan& plan, Place const& where, std::uint32_t chunk)
   std::uint32_t const end = std::min(span.limit_tokens, piece_end - 1);
   std::uint32_t const known = std::max(first, span.first_token);
   bool const reached = plan.prefix_tokens == first || span.first_token >= first;
-  // What a window ends at is the end of a chunk.
-  if (!space.lane_windows.empty() || !reached || end <= known) return;
+  // A state is that after the last token of a chunk.
+  bool const states =
+      std::ranges::find(space.lane_windows, kStateWindow) != space.lane_windows.end();
+  if (states || !reached || end <= known) return;
   // Of a prompt of which nothing is there, a remote has no tail as a rule.
   bool const ask =
       remote_ != nullptr && remote_->asks_are_cheap() && chunk != 0 && end - known <= kMostGuesses;

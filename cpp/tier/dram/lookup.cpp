@@ -99,10 +99,9 @@ LeasedPrefix DramTier::lookup(DramNamespace const& space, KeyChain const& chain,
     ++chunk;
   }
   out.prefix_tokens = chunk * chunk_tokens;
-  fit_windows(space, chunk_tokens, out);
-  // A part of the next chunk, unless a window ends the prefix before it.
-  bool const follows = out.prefix_tokens == chunk * chunk_tokens;
-  if (follows && out.prefix_tokens < limit && presence != Presence::kBlocked) {
+  // A part of the next chunk comes before the windows are looked at: what one needs before the end
+  // of that part may be there where what it needs before its beginning is not.
+  if (out.prefix_tokens < limit && presence != Presence::kBlocked) {
     out.prefix_tokens += lease_partial(space, chain, limit, out);
   }
   out.prefix_tokens = cut_before_item(chain, 0, out.prefix_tokens);

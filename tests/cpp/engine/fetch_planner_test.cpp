@@ -128,6 +128,24 @@ TEST_F(FetchPlanning, AMissingLaneEndsThePrefix) {
   EXPECT_EQ(two.fetch(prompt), 32u);
 }
 
+// Of a lane with a window only what the window covers is read.
+TEST(FetchPlanningWithWindows, ReadsWhatEachLaneNeeds) {
+  DiskEngineScene disk{{.windows = {0, 40}}};
+  auto const prompt = simple_prompt(1, 107);
+  disk->serve(prompt);
+  ASSERT_TRUE(disk.drain());
+  EXPECT_EQ(disk.counters().disk_written_chunks, 8u);
+  disk.restart();
+  EXPECT_EQ(disk.fetch(prompt, 64), 64u);
+  EXPECT_EQ(disk.counters().disk_read_chunks, 4u);
+  disk.restart();
+  EXPECT_EQ(disk.fetch(prompt), 107u);
+  EXPECT_EQ(disk.counters().disk_read_chunks, 6u);
+  auto const served = disk->serve(prompt);
+  EXPECT_EQ(served.hit_tokens, 107u);
+  EXPECT_TRUE(served.right);
+}
+
 TEST(FetchPlanningWithLittleMemory, TakesWhatThereIsRoomFor) {
   DiskEngineScene disk{{.options = {.capacity_bytes = 2u << 20, .copy_threads = 1}}};
   auto const shape = disk.shape();

@@ -74,6 +74,26 @@ TEST_F(TailSearch, ATailWithoutOneOfItsLanesIsNotTaken) {
   }
 }
 
+TEST(TailSearchWithWindows, ATailNeedsWhatItsWindowsCover) {
+  DiskEngineScene disk{{.windows = {0, 40}}};
+  disk->serve(simple_prompt(1, 107));
+  ASSERT_TRUE(disk.drain());
+  disk.restart();
+  auto const longer = simple_prompt(1, 300);
+  EXPECT_EQ(disk.fetch(longer), 107u);
+  auto const served = disk->serve(longer);
+  EXPECT_EQ(served.hit_tokens, 107u);
+  EXPECT_TRUE(served.right);
+}
+
+TEST(TailSearchWithWindows, AStateIsNotThatOfATail) {
+  DiskEngineScene disk{{.windows = {0, kStateWindow}}};
+  disk->serve(simple_prompt(1, 107));
+  ASSERT_TRUE(disk.drain());
+  disk.restart();
+  EXPECT_EQ(disk.fetch(simple_prompt(1, 300)), 96u);
+}
+
 // As the next turn of a conversation, on another node.
 TEST(TailSearchInRedis, APromptThatGoesOnFindsTheTailOfTheOneBefore) {
   LMC_NEEDS_REDIS();

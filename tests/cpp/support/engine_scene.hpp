@@ -10,6 +10,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,7 +25,8 @@ namespace lmcache::test {
 
 struct EngineShape {
   std::uint32_t chunk_tokens = 32;
-  std::uint32_t lanes = 1;  // ranks
+  std::uint32_t lanes = 1;               // ranks, or as many as there are windows
+  std::vector<std::uint32_t> windows{};  // of KV groups of one rank; empty: one group without
   KvShape kv{};
   std::string model = "model";
   EngineOptions options{.capacity_bytes = 16u << 20, .copy_threads = 1};
@@ -45,9 +47,14 @@ class EngineScene {
   explicit EngineScene(EngineShape shape, std::uint64_t seed = 1, LogHook log = {})
       : shape_{std::move(shape)}, random_{seed} {
     engine = must(Engine::open(shape_.options, std::move(log)));
+    std::vector<KvGroup> groups(std::max<std::size_t>(shape_.windows.size(), 1), shape_.kv.group());
+    for (std::size_t i = 0; i < shape_.windows.size(); ++i)
+      groups[i].window_tokens = shape_.windows[i];
+    std::uint32_t const ranks = shape_.windows.empty() ? shape_.lanes : 1;
+    shape_.lanes = ranks * static_cast<std::uint32_t>(groups.size());
     space = must(engine->open_namespace(
-        {.model = shape_.model, .chunk_tokens = shape_.chunk_tokens, .world_size = shape_.lanes},
-        {.dtype = "bfloat16", .layout = "test", .groups = {shape_.kv.group()}}));
+        {.model = shape_.model, .chunk_tokens = shape_.chunk_tokens, .world_size = ranks},
+        {.dtype = "bfloat16", .layout = "test", .groups = groups}));
     for (std::uint32_t lane = 0; lane < shape_.lanes; ++lane) {
       auto kv = shape_.kv;
       kv.lane = lane;
@@ -99,6 +106,7 @@ class EngineScene {
                                                  std::vector<std::uint32_t> const& table) const {
     std::vector<LoadItem> items;
     for (std::uint32_t i = 0; i < hit.chunk_count(); ++i) {
+      if (!hit.refs(lane)[i]) continue;  // before its window
       items.push_back(
           {.ref = hit.refs(lane)[i], .first_block = 0, .blocks = blocks_of_chunk(table, i)});
     }
@@ -143,10 +151,15 @@ class EngineScene {
     auto const used = std::vector<std::uint32_t>{
         table.begin(), table.begin() + static_cast<std::ptrdiff_t>(blocks_for(out.hit_tokens))};
     for (std::uint32_t lane = 0; lane < shape_.lanes; ++lane) {
-      auto const job = must(engine->submit_load(views[lane], load_items(hit, lane, used)));
+      auto const items = load_items(hit, lane, used);
+      auto const job = must(engine->submit_load(views[lane], items));
+      auto const before = static_cast<std::uint32_t>(hit.chunk_count() - items.size());
       out.in_time &= engine->wait(job, kPatience);
       out.right &= engine->finish_job(job).empty();
-      out.right &= !memory[lane]->first_wrong(wanted, 0, out.hit_tokens, used).has_value();
+      auto const blocks = std::span{used}.subspan(before * blocks_for(shape_.chunk_tokens));
+      out.right &= !memory[lane]
+                        ->first_wrong(wanted, before * shape_.chunk_tokens, out.hit_tokens, blocks)
+                        .has_value();
     }
   }
 
