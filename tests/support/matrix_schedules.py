@@ -40,7 +40,6 @@ class Schedule:
 
     ask: Callable[[ServedLLM], list[Answer]]
     found_tokens: tuple[int, ...] | None = None  # for each answer; None: not predictable
-    found_below: tuple[int, ...] | None = None  # the same on disk and remote, if it differs
     again: Callable[[ServedLLM], list[Answer]] | None = None  # if not the same
     cached: bool = True  # False: nothing is to be found
 
@@ -137,8 +136,6 @@ WORK |= {
     "extended": Schedule(
         one_by_one(ALONE["extended"]),
         tuple(map(len, ALONE["extended"])),
-        # Their last, shorter chunks are found by what they hold, which only memory is searched for.
-        tuple(len(prompt) // CHUNK * CHUNK for prompt in ALONE["extended"]),
         again=one_by_one(EXTENDED),
     ),
     "one token": Schedule(one_by_one(ALONE["one token"], 1), all_but_one(ALONE["one token"])),

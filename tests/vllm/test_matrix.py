@@ -107,8 +107,6 @@ def check_hits(row: Row, first: list[Answer], again: list[Answer]) -> None:
     assert sum(found) > before or row.schedule in {"aborted", "several answers"}
     assert all(tokens > 0 for tokens in found)
     expected = schedule.found_tokens
-    if row.tier != "dram":
-        expected = schedule.found_below or expected
     if expected is not None and MODELS[row.model].exact:
         assert found == list(expected)
 
