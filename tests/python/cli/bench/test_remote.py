@@ -62,7 +62,7 @@ def test_a_user_who_may_do_only_what_docs_remote_md_says(run: Any, redis_server:
     ("arguments", "line"),
     [
         (("--size", "much"), "--size = much: is no size"),
-        (("--chunk", "4,x"), "--chunk = 4,x: are no sizes"),
+        (("--chunk", "4,x"), "--chunk = 4,x: must be MiB as plain numbers"),
         (("--size", "100TB"), "GB of memory are needed, beside what the store takes, "),
         (("--connections", "65"), "equal to 64"),
         (("--rounds", "0"), "equal to 1"),
