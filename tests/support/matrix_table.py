@@ -102,7 +102,7 @@ MODELS: dict[str, Model] = {
         {"dtype": "bfloat16"},
         exact=False,
         refused_on=NO_STATES,
-        left_out=NO_DRAFTS | {"chunked prefill": BFLOAT16, "preemption": BFLOAT16},
+        left_out=NO_DRAFTS | dict.fromkeys(("together", "chunked prefill", "preemption"), BFLOAT16),
     ),
 }
 
