@@ -74,6 +74,7 @@ class CudaEngineScene {
   }
   ~CudaEngineScene() {
     engine.reset();
+    sim.settle();  // what the model still computes looks at our members
     for (auto const& violation : sim.violations()) ADD_FAILURE() << violation;
   }
   CudaEngineScene(CudaEngineScene const&) = delete;
