@@ -6,13 +6,21 @@
 #include <algorithm>
 #include <utility>
 
+#include <lmcache/base/cpu_load.hpp>
 #include <lmcache/base/worker_thread.hpp>
 
 namespace lmcache {
 namespace {
 
-constexpr std::chrono::milliseconds kShortestPause{50};
-constexpr std::chrono::milliseconds kLongestPause{2000};
+constexpr std::chrono::milliseconds kShortestPause{20};
+constexpr std::chrono::milliseconds kLongestPause{400};
+// How idle the CPUs seem, 0 to kMostIdle. A computation on all of them leaves some for moments,
+// between its parts, and a thread of a moment takes one that was idle: no single look decides.
+constexpr int kIdleEnough = 5;
+constexpr int kMostIdle = 8;
+constexpr int kIdleLook = 1;
+constexpr int kPreempted = -2;  // also by who is soon gone; all that shows a container's own limit
+constexpr int kWantedLook = -3;
 
 // How often the system has taken the CPU from this thread, for another one.
 long times_preempted() {
@@ -62,15 +70,21 @@ void MemoryReserver::hurry(bool on) {
   if (on) changed_.notify_one();
 }
 
-void MemoryReserver::make_way() {
+void MemoryReserver::look() {
   auto const preempted = times_preempted();
-  bool const wanted = std::exchange(preempted_, preempted) != preempted;
-  pause_ =
-      wanted ? std::clamp(2 * pause_, kShortestPause, kLongestPause) : std::chrono::milliseconds{0};
-  if (!wanted) return;
-  std::unique_lock lock{mutex_};
-  if (!hurry_) ++pauses_;
-  changed_.wait_for(lock, stop_.get_token(), pause_, [this] { return hurry_; });
+  if (std::exchange(preempted_, preempted) != preempted) idle_ += kPreempted;
+  bool const wanted = cpus_are_wanted();
+  idle_ = std::clamp(idle_ + (wanted ? kWantedLook : kIdleLook), 0, kMostIdle);
+  pause_ = std::clamp(wanted ? pause_ * 2 : pause_ / 2, kShortestPause, kLongestPause);
+}
+
+void MemoryReserver::make_way() {
+  for (look(); idle_ < kIdleEnough; look()) {
+    std::unique_lock lock{mutex_};
+    if (!hurry_) ++pauses_;
+    auto const go_on = [this] { return hurry_ || stop_.stop_requested(); };
+    if (changed_.wait_for(lock, stop_.get_token(), pause_, go_on)) return;
+  }
 }
 
 void MemoryReserver::run() {

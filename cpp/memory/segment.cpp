@@ -256,12 +256,13 @@ Result<void> Segment::reserve_extent(std::uint32_t extent) {
 }
 
 Result<bool> Segment::populate_extent(std::uint32_t extent, std::stop_token stop,
-                                      std::function<void()> const& after_piece) {
-  constexpr std::uint64_t kPieceBytes = 2u << 20;  // a huge page
+                                      std::function<void()> const& before_piece) {
+  constexpr std::uint64_t kPieceBytes = 1u << 20;
   std::uint64_t const begin = extent * header_->extent_bytes;
   std::byte* const base = payload_ + begin;
   ::madvise(base, header_->extent_bytes, MADV_HUGEPAGE);
   for (std::uint64_t done = 0; done < header_->extent_bytes; done += kPieceBytes) {
+    if (before_piece) before_piece();
     if (stop.stop_requested()) return false;
     std::uint64_t const piece = std::min(kPieceBytes, header_->extent_bytes - done);
     LMC_TRY(reserve_bytes(fd_.get(), header_->payload_offset + begin + done, piece));
@@ -269,7 +270,6 @@ Result<bool> Segment::populate_extent(std::uint32_t extent, std::stop_token stop
     // Best effort: Linux < 5.14 does not know it and faults page by page instead.
     ::madvise(base + done, piece, MADV_POPULATE_WRITE);
 #endif
-    if (after_piece) after_piece();
   }
   return true;
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmcache/metrics/counters.hpp>
 
+#include <bit>
+#include <numeric>
+
 namespace lmcache {
 namespace {
 
@@ -103,6 +106,12 @@ std::uint64_t CountersSnapshot::lost_stores() const noexcept {
     if (static_cast<DropReason>(i) != DropReason::kDuplicate) lost += dropped_stores[i];
   }
   return lost;
+}
+
+std::uint64_t CountersSnapshot::total() const noexcept {
+  using Cells = std::array<std::uint64_t, sizeof(CountersSnapshot) / sizeof(std::uint64_t)>;
+  auto const cells = std::bit_cast<Cells>(*this);
+  return std::accumulate(cells.begin(), cells.end(), std::uint64_t{0});
 }
 
 void Counters::add(CountersSnapshot const& other) noexcept {

@@ -340,6 +340,10 @@ class Engine:
         self, namespace: Namespace, prompt: Prompt, first_chunk: int, end_token: int
     ) -> list[list[int]]: ...
     def stats(self) -> dict[str, int]: ...
+    def stats_total(self) -> int:
+        """
+        All of stats() added up: while it stays, none of them grew. A hundredth of the time.
+        """
     def status(self) -> dict[str, typing.Any]: ...
     def stream_wait_plane(self, job: int, plane: int, stream: int, timeout_ms: int) -> bool:
         """

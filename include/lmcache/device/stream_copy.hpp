@@ -31,10 +31,11 @@ void copy_fence() noexcept;
 namespace detail {
 
 // What the dispatcher may choose. Both take any size and alignment. copy_avx2() needs a processor
-// that has it; on other architectures it is a memcpy.
-void copy_avx2(std::byte* to, std::byte const* from, std::size_t bytes,
-               std::byte const* next_from) noexcept;
+// that has it; on other architectures it is a memcpy. `intel`: in the order that suits those.
+void copy_avx2(std::byte* to, std::byte const* from, std::size_t bytes, std::byte const* next_from,
+               bool intel) noexcept;
 [[nodiscard]] bool has_avx2() noexcept;
+[[nodiscard]] bool is_intel() noexcept;
 
 }  // namespace detail
 }  // namespace lmcache

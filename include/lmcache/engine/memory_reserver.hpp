@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Backs extents with memory ahead of need, on a thread that yields to the engine's: clearing pages
 // during a prefill makes an engine that computes on the CPU wait. So does a low priority, which is
-// a share of the CPU still: it goes on when nobody else wants that, or when there is a hurry.
+// a share of the CPU still: it goes on when a CPU stays idle, or when there is a hurry.
 #pragma once
 
 #include <atomic>
@@ -31,7 +31,7 @@ class MemoryReserver {
   // `on_done` is called on our thread after each extent, and must take no lock either. The segment
   // must outlive this.
   MemoryReserver(Segment& segment, std::function<void()> on_done);
-  ~MemoryReserver();  // waits for the piece of 2 MB that is under way
+  ~MemoryReserver();  // waits for the piece of 1 MB that is under way
   MemoryReserver(MemoryReserver&&) = delete;
 
   // False: the system had no thread to give, nothing will be reserved.
@@ -49,6 +49,7 @@ class MemoryReserver {
  private:
   enum class Step : std::uint32_t { kReady, kGiven, kDone, kStopped };
   void run();
+  void look();
   void make_way();
 
   Segment& segment_;
@@ -57,8 +58,9 @@ class MemoryReserver {
   std::mutex mutex_;  // guards hurry_; never held for long
   std::condition_variable_any changed_;
   bool hurry_{true};
-  std::chrono::milliseconds pause_{0};  // the thread's, as is the next
+  std::chrono::milliseconds pause_{0};  // the thread's, as are the next
   long preempted_{0};
+  int idle_{0};
   std::atomic<std::uint64_t> pauses_{0};
   std::atomic<Step> step_{Step::kReady};
   std::uint32_t extent_{0};         // ours while kGiven, the caller's otherwise

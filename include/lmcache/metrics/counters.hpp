@@ -126,6 +126,8 @@ struct CountersSnapshot : CounterFields<std::uint64_t> {
 
   // Chunks that were lost: all drops but the duplicates.
   [[nodiscard]] std::uint64_t lost_stores() const noexcept;
+  // All counts added up, which says one thing only: whether any of them grew in between.
+  [[nodiscard]] std::uint64_t total() const noexcept;
 
   // visit(std::string_view name, std::uint64_t value) for every count, in a fixed order; members of
   // the two arrays are named "dropped_stores_no_space", "load_failures_gone". The name is valid

@@ -36,6 +36,7 @@ JOB_CHUNKS = 16
 # Reach this and a copy costs what memory costs.
 LEAST_RATIO = 0.9
 
+_LINE_BYTES = 64
 _WAIT_MS = 60_000
 _Item = TypeVar("_Item")
 
@@ -89,6 +90,13 @@ def _jobs(items: list[_Item]) -> Iterator[list[_Item]]:
         yield items[first : first + JOB_CHUNKS]
 
 
+def _filled(size_bytes: int, value: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return memory that begins with a cache line, as that of a tensor does; NumPy's does not."""
+    memory = np.full(size_bytes + _LINE_BYTES, value, np.uint8)
+    first = -memory.ctypes.data % _LINE_BYTES
+    return memory[first : first + size_bytes]
+
+
 class _Scene:
     """The buffers, and the three things that are timed. Each returns seconds."""
 
@@ -96,8 +104,8 @@ class _Scene:
         self.size_bytes = chunks * CHUNK_BYTES
         blocks = chunks * CHUNK_BLOCKS
         random = np.random.default_rng(0)
-        self._pool = np.full((LAYERS, blocks, PAGE_BYTES), 1, np.uint8)
-        self._plain = np.full(self.size_bytes, 2, np.uint8)
+        self._pool = _filled(self.size_bytes, 1).reshape(LAYERS, blocks, PAGE_BYTES)
+        self._plain = _filled(self.size_bytes, 2)
         order = random.permutation(blocks).reshape(chunks, CHUNK_BLOCKS)
         self._blocks: list[list[int]] = order.tolist()
         self._tokens = random.integers(0, 1 << 20, chunks * CHUNK_TOKENS, np.int32)

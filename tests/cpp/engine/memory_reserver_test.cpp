@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include <lmcache/base/cpu_load.hpp>
+
 #include "engine/shared_scene.hpp"
 #include "support/child_process.hpp"
 #include "support/tier_scene.hpp"
@@ -52,16 +54,13 @@ class BusyCpus {
 
 TEST(MemoryReserver, MakesWayWhileCpusAreWanted) {
   BusyCpus const busy;
-  // Whether it is preempted while it clears an extent is the system's choice.
-  for (int i = 0; i < 50; ++i) {
-    TierScene scene{{.options = {.capacity_bytes = 64u << 20}}};
-    MemoryReserver reserver{scene.tier().segment(), [] {}};
-    reserver.hurry(false);
-    reserver.start(0);
-    ASSERT_TRUE(eventually([&] { return reserver.pauses() > 0 || reserver.take_outcome(); }));
-    if (reserver.pauses() > 0) return;
-  }
-  FAIL() << "never made way";
+  if (!eventually([] { return cpus_are_wanted(); })) GTEST_SKIP() << "this system does not tell";
+  TierScene scene{{.options = {.capacity_bytes = 64u << 20}}};
+  MemoryReserver reserver{scene.tier().segment(), [] {}};
+  reserver.hurry(false);
+  reserver.start(0);
+  ASSERT_TRUE(eventually([&] { return reserver.pauses() > 2; }));
+  EXPECT_FALSE(reserver.take_outcome());
 }
 
 TEST(MemoryReserver, GoesOnWhileCpusAreWantedIfThereIsAHurry) {
@@ -70,7 +69,7 @@ TEST(MemoryReserver, GoesOnWhileCpusAreWantedIfThereIsAHurry) {
   MemoryReserver reserver{scene.tier().segment(), [] {}};
   reserver.hurry(false);
   reserver.start(0);
-  // Its pauses last two seconds at the longest; to hurry ends one.
+  // It pauses for as long as they are wanted; to hurry ends that.
   reserver.hurry(true);
   EXPECT_TRUE(eventually([&] { return reserver.take_outcome().has_value(); }));
 }

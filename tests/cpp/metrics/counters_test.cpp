@@ -72,6 +72,7 @@ TEST(CountersTest, AdditionCoversEveryCell) {
   auto const cells = std::bit_cast<Cells>(sum);
   EXPECT_EQ(std::bit_cast<Cells>(live.snapshot()), cells);
   for (std::size_t i = 0; i < kCells; ++i) EXPECT_EQ(cells[i], 2 * (i + 1));
+  EXPECT_EQ(sum.total(), kCells * (kCells + 1));
 }
 
 TEST(CountersTest, DuplicatesAreNoLoss) {

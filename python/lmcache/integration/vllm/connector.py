@@ -112,6 +112,10 @@ class LMCacheConnector(KVConnectorBase_V1, compat.SupportsHMA):
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         self._worker.load()
 
+    def has_connector_metadata(self) -> bool:
+        """Whether every attention layer shall call the next two: while loads go layer by layer."""
+        return self._worker.loads_by_layer
+
     def wait_for_layer_load(self, layer_name: str) -> None:
         self._worker.wait_for_layer(layer_name)
 

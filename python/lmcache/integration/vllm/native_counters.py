@@ -82,7 +82,7 @@ def tokens_share(geometry: EngineGeometry) -> float:
 
 
 class NativeCounters:
-    """One thread. A call costs some 10 us."""
+    """One thread. A call costs 1 us when nothing was counted, else some 50 us."""
 
     def __init__(self, engine: _native.Engine, tokens_share: float = 0.0) -> None:
         """`tokens_share`: which part of the tokens that this engine stores counts as tokens of
@@ -94,17 +94,23 @@ class NativeCounters:
         if self._speaks:
             self._names["stored_tokens"] = ("stored_tokens", tokens_share)
         self._before: dict[str, int] = {}
+        self._total = 0
 
     def add_to(self, stats: LMCacheStats) -> None:
         """Count what was added since the last call."""
         try:
-            now = self._engine.stats()
+            total = self._engine.stats_total()
+            if total != self._total:  # most steps count nothing
+                self._total = total
+                self._count(self._engine.stats(), stats)
         except LMCacheError:  # closed: it counts no more
             return
+        if self._speaks:
+            stats.observe_loads()
+
+    def _count(self, now: dict[str, int], stats: LMCacheStats) -> None:
         before, self._before = self._before, now
         for name, (ours, factor) in self._names.items():
             grown = now[name] - before.get(name, 0)
             if grown:
                 stats.add(**{ours: grown * factor})
-        if self._speaks:
-            stats.observe_loads()

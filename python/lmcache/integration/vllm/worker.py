@@ -177,6 +177,11 @@ class WorkerHalf:
         if not self._loads.ends_later:
             self._end_loads()
 
+    @property
+    def loads_by_layer(self) -> bool:
+        """Whether there are loads under way that `wait_for_layer` waits for."""
+        return self._loads is not None
+
     def wait_for_layer(self, layer_name: str) -> None:
         """Wait until the KV of a layer has arrived; at once unless loads go layer by layer."""
         plane = self._views.last_plane.get(layer_name)

@@ -137,9 +137,16 @@ def test_layers_are_not_saved_one_by_one(make):
 def test_a_bound_plan_is_vllms_as_well(make):
     connector, _ = make("WORKER")
     connector.bind_connector_metadata("plan")
-    assert connector.has_connector_metadata()
+    assert connector._get_connector_metadata() == "plan"
     connector.clear_connector_metadata()
-    assert not connector.has_connector_metadata()
+    assert connector._connector_metadata is None
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+def test_layers_call_only_while_loads_go_layer_by_layer(make, by_layer):
+    connector, half = make("WORKER")
+    half.loads_by_layer = by_layer
+    assert connector.has_connector_metadata() is by_layer
 
 
 def test_only_reports_that_were_sent_are_taken(make):

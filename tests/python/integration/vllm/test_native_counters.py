@@ -17,9 +17,14 @@ class Counting:
 
     def __init__(self):
         self.counts = dict.fromkeys([*NAMES, "stored_tokens"], 0)
+        self.asked = 0
 
     def stats(self):
+        self.asked += 1
         return dict(self.counts)
+
+    def stats_total(self):
+        return sum(self.counts.values())
 
 
 @pytest.fixture
@@ -46,6 +51,14 @@ def test_only_what_is_new_is_counted(engine):
     assert taken(counters) == {"stored_chunks": 1}
 
 
+def test_a_step_that_counts_nothing_reads_no_counters(engine):
+    counters = NativeCounters(engine)
+    engine.counts["stored_chunks"] = 1
+    for _ in range(3):
+        taken(counters)
+    assert engine.asked == 1
+
+
 def test_tokens_are_those_of_one_rank(engine):
     quiet, speaks = NativeCounters(engine), NativeCounters(engine, 0.5)
     engine.counts |= {"stored_tokens": 64, "request_hit_tokens": 32}
@@ -67,6 +80,7 @@ def test_every_name_is_one_of_both_sides(segment):
     engine = _native.Engine.open(options, lambda level, text: None)
     assert set(NAMES) <= set(engine.stats())
     assert {name for name, _ in NAMES.values()} <= set(COUNTERS)
+    assert engine.stats_total() == sum(engine.stats().values())
     counters = NativeCounters(engine)
     engine.close()
     assert taken(counters) == {}

@@ -36,6 +36,9 @@ class Tiers:
     def stats(self):
         return self._answer(self.counts)
 
+    def stats_total(self):
+        return sum(self._answer(self.counts).values())
+
     def status(self):
         return self._answer(self.state)
 
