@@ -92,7 +92,9 @@ TEST(Checksum, AgreesWithItsDefinitionAtEveryLengthAndAlignment) {
 TEST(Checksum, InstructionAndTablesAgree) {
   if (!detail::has_crc32c_instruction()) GTEST_SKIP() << "this CPU has no SSE4.2";
   std::mt19937_64 random{1};
-  for (std::size_t const size : {23UL, 24UL, 4096UL, 100'003UL}) {
+  // From 49,152 bytes on, two blocks of 24 KiB are summed at once.
+  for (std::size_t const size : {23UL, 24UL, 4096UL, 49'128UL, 49'151UL, 49'152UL, 49'153UL,
+                                 73'728UL, 98'304UL, 100'003UL, 1'000'003UL}) {
     std::vector<std::byte> bytes(size);
     for (auto& byte : bytes) byte = static_cast<std::byte>(random());
     EXPECT_EQ(detail::checksum64_sse42(bytes), detail::checksum64_table(bytes));
@@ -129,10 +131,11 @@ TEST(Checksum, SwappedWordsShow) {
 }
 
 TEST(Checksum64, OfPiecesIsThatOfTheWhole) {
-  auto const bytes = pattern(5000);
-  for (std::size_t size = 0; size <= bytes.size(); size += size < 200 ? 1 : 137) {
+  auto const bytes = pattern(250'000);
+  for (std::size_t size = 0; size <= bytes.size();
+       size += size < 200 ? 1 : (size < 5000 ? 137 : 24'513)) {
     std::span const whole{bytes.data(), size};
-    for (std::size_t const piece : {24u, 48u, 240u, 4800u}) {
+    for (std::size_t const piece : {24u, 48u, 240u, 4800u, 49'152u, 122'880u}) {
       Checksum64 sum;
       for (auto left = whole; !left.empty();) {
         auto const now = left.first(std::min(piece, left.size()));
