@@ -76,6 +76,7 @@ def measure(bench: VllmBench, say: Callable[[str], None]) -> dict[str, Any]:
             for switched_on in (False, True):
                 engine.switch(switched_on)
                 _warm_up(engine, bench)
+            engine.rest()
             for number, prompt in enumerate(prompts):
                 _round(engine, prompt, bench.decode_tokens, number % 2 == 0, samples)
                 say(f"round {number + 1} of {bench.rounds}: {_line(samples)}")

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
 }
+
+# 1 GiB takes 2 s where the hypervisor must find it first.
+_REST_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,12 @@ class VllmProcess:
         """Empty vLLM's own prefix cache, after what is being stored is stored."""
         if not self._ask({"do": "reset"})["emptied"]:
             raise UnavailableError(f"vLLM keeps its prefix cache; its log is {self._log}")
+
+    def rest(self) -> None:
+        """Ask nothing for some seconds, as between the start of a server and its requests: LMCache
+        gets memory ahead while CPUs are idle.
+        """
+        time.sleep(_REST_S)
 
     def switch(self, on: bool) -> None:
         """Take LMCache out of a vLLM that has it, or put it back. No request may be under way."""

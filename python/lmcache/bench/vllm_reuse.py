@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,9 +20,6 @@ from lmcache.bench.vllm_figures import remove_segment
 from lmcache.bench.vllm_process import Answer, Batch, VllmProcess
 from lmcache.bench.vllm_workloads import WORKLOADS, Ask, Sizes
 from lmcache.errors import UnavailableError
-
-# LMCache gets memory ahead while CPUs are idle: 1 GiB takes 2 s where the hypervisor must find it.
-_REST_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -72,14 +68,12 @@ def measure(bench: ReuseBench, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _warm_up(engine: VllmProcess, bench: ReuseBench) -> None:
-    """Run what is slow only once: a prompt of full length, and with LMCache its hit. Then rest, as
-    a server does between its start and its requests.
-    """
+    """Run what is slow only once: a prompt of full length, and with LMCache its hit."""
     prompt = [10 + position % 7 for position in range(bench.sizes.context_tokens)]
     for on, times in ((False, 1), (True, 2)):
         for _ in range(times):
             _run(engine, on, [prompt], 4)
-    time.sleep(_REST_S)
+    engine.rest()
 
 
 def _play(engine: VllmProcess, bench: ReuseBench, taken: Taken, say: Callable[[str], None]) -> None:
