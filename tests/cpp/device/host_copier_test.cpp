@@ -71,10 +71,10 @@ TEST(HostCopierTest, ABackgroundBatchBeginsWhenItsDelayIsOver) {
 
 // All that came before it, too, and nothing after it.
 TEST(HostCopierTest, ABackgroundBatchBeginsWhenSomebodyWaitsForIt) {
-  auto copier = std::move(HostCopier::create(delayed_by(std::chrono::hours{1}))).value();
   CopyScene<HostEngineMemory> before{{}, 4};
   CopyScene<HostEngineMemory> scene{{}, 5};
   CopyScene<HostEngineMemory> after{{}, 6};
+  auto copier = std::move(HostCopier::create(delayed_by(std::chrono::hours{1}))).value();
   auto const submit = [&](auto& of) {
     return copier->submit(of.batch(CopyDirection::kEngineToSlot, CopyPriority::kBackground))
         .value();
