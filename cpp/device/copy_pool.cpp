@@ -75,9 +75,6 @@ CopyTicket CopyPool::submit(CopyBatch batch) {
                  std::min(kSmallestPiece, options_.piece_bytes), options_.piece_bytes);
   bool const queued = made->has_work();
   bool const one_piece = bytes <= made->piece_bytes;
-  if (made->priority == CopyPriority::kBackground) {
-    made->begins = std::chrono::steady_clock::now() + options_.background_delay;
-  }
   Queue& to = queue(made->priority);
   CopyTicket ticket;
   {
@@ -110,7 +107,6 @@ std::optional<CopyProgress> CopyPool::wait(CopyTicket ticket, std::uint32_t plan
   std::optional<CopyProgress> seen;
   if (Batch* const batch = find(ticket)) {
     batch->awaited_planes = std::min(batch->awaited_planes, planes);
-    begin_now(*batch);
   }
   changed_.wait_until(lock, deadline, [&] {
     Batch const* batch = find(ticket);  // each time anew: it may be retired meanwhile
@@ -162,23 +158,8 @@ CopyPool::Batch* CopyPool::find(CopyTicket ticket) const {
   return found == batches_.end() ? nullptr : found->second.get();
 }
 
-std::optional<CopyDeadline> CopyPool::begins_later(Queue const& queue) const {
-  if (queue.batches.empty() || stopping_) return std::nullopt;
-  auto const begins = queue.batches.front()->begins;
-  if (begins <= std::chrono::steady_clock::now()) return std::nullopt;
-  return begins;
-}
-
-void CopyPool::begin_now(Batch& batch) {
-  auto& from = queue(batch.priority);
-  auto const at = std::find(from.batches.begin(), from.batches.end(), &batch);
-  if (at == from.batches.end() || batch.begins == CopyDeadline{}) return;
-  std::for_each(from.batches.begin(), at + 1, [](Batch* before) { before->begins = {}; });
-  from.wake.notify_all();
-}
-
 bool CopyPool::may_take(CopyPriority priority) {
-  if (queue(priority).batches.empty() || begins_later(queue(priority))) return false;
+  if (queue(priority).batches.empty()) return false;
   return priority == CopyPriority::kForeground || queue(CopyPriority::kForeground).batches.empty();
 }
 
@@ -198,14 +179,8 @@ void CopyPool::run(CopyPriority priority) {
   Queue& from = queue(priority);
   Lock lock{mutex_};
   for (;;) {
-    while (!may_take(priority)) {
-      if (stopping_ && from.batches.empty()) return;
-      if (auto const begins = begins_later(from)) {
-        from.wake.wait_until(lock, *begins);
-      } else {
-        from.wake.wait(lock);
-      }
-    }
+    from.wake.wait(lock, [&] { return may_take(priority) || (stopping_ && from.batches.empty()); });
+    if (from.batches.empty()) return;
     Batch& batch = *from.batches.front();
     ++batch.in_flight;
     parts.clear();

@@ -63,7 +63,6 @@ class CopyPool {
     BatchWalk walk;
     std::uint64_t piece_bytes = 0;
     std::uint32_t in_flight = 0;
-    CopyDeadline begins{};  // not before
     // Fewest planes that somebody waits for. Nobody is woken before they are there: each wake-up
     // takes a CPU from a copy, and a batch has tens of planes.
     std::uint32_t awaited_planes = std::numeric_limits<std::uint32_t>::max();
@@ -79,10 +78,6 @@ class CopyPool {
   Queue& queue(CopyPriority priority) { return queues_[static_cast<std::size_t>(priority)]; }
   [[nodiscard]] Batch* find(CopyTicket ticket) const;
   [[nodiscard]] bool may_take(CopyPriority priority);
-  // When the first batch of a queue begins, if it is not yet time.
-  [[nodiscard]] std::optional<CopyDeadline> begins_later(Queue const& queue) const;
-  // Of a batch that somebody waits for, and of those before it.
-  void begin_now(Batch& batch);
   void leave_queue(Batch& batch);
   void run(CopyPriority priority);
   // Calls the callback without the lock, then settles.

@@ -2,7 +2,6 @@
 // The copier between host memory and host memory: two small thread pools that sleep when idle.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 
@@ -24,9 +23,6 @@ struct HostCopierOptions {
   // Nice value of the background threads relative to the process (0..19), so that storing takes
   // only the time the engine's own threads leave over.
   int background_nice = 10;
-  // A background batch begins so long after it was submitted, or when somebody waits for it: an
-  // engine that computes on the CPU has a token to draw first.
-  std::chrono::milliseconds background_delay{0};
 };
 
 // Thread-safe.

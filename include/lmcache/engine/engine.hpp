@@ -172,8 +172,6 @@ class Engine {
   void unregister_view(ViewId view);
   // Errors: kInvalidArgument (unknown view), and those of a device that takes no work. Items whose
   // chunk is gone, or that do not fit it or the view, fail alone; see finish_job().
-  // Out of host memory the copy of a store begins 20 ms later, or when somebody waits for it: an
-  // engine that computes on the CPU has a token to draw first.
   // `stream`: the copies wait, on the device, for what was put on this stream before: what computes
   // the blocks of a store, what still reads those of a load. Host memory has no streams.
   [[nodiscard]] Result<JobId> submit_store(ViewId view, std::span<StoreItem const> items,

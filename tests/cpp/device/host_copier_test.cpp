@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <memory>
-#include <thread>
 
 #include "copier_conformance.hpp"
 
@@ -18,16 +17,6 @@ struct HostDevice {
   static std::unique_ptr<DeviceCopier> make() {
     // Pieces far smaller than the default, so that small scenes are cut, too.
     return std::move(HostCopier::create({.threads = kThreads, .piece_bytes = 3000})).value();
-  }
-};
-
-struct DelayedDevice {
-  using EngineMemory = HostEngineMemory;
-  static std::unique_ptr<DeviceCopier> make() {
-    return std::move(HostCopier::create({.threads = 2,
-                                         .piece_bytes = 3000,
-                                         .background_delay = std::chrono::milliseconds{3}}))
-        .value();
   }
 };
 
@@ -54,52 +43,6 @@ TEST(HostCopierTest, DefaultOptionsMoveLargeRuns) {
   EXPECT_TRUE(scene.all_same());
 }
 
-HostCopierOptions delayed_by(std::chrono::milliseconds delay) {
-  return {.threads = 2, .piece_bytes = 3000, .background_delay = delay};
-}
-
-TEST(HostCopierTest, ABackgroundBatchBeginsWhenItsDelayIsOver) {
-  auto copier = std::move(HostCopier::create(delayed_by(std::chrono::milliseconds{30}))).value();
-  CopyScene<HostEngineMemory> scene{{}, 3};
-  auto const began = std::chrono::steady_clock::now();
-  auto const ticket =
-      copier->submit(scene.batch(CopyDirection::kEngineToSlot, CopyPriority::kBackground)).value();
-  while (!copier->done(ticket)) std::this_thread::yield();
-  EXPECT_GE(std::chrono::steady_clock::now() - began, std::chrono::milliseconds{30});
-  EXPECT_TRUE(scene.all_same());
-}
-
-// All that came before it, too, and nothing after it.
-TEST(HostCopierTest, ABackgroundBatchBeginsWhenSomebodyWaitsForIt) {
-  CopyScene<HostEngineMemory> before{{}, 4};
-  CopyScene<HostEngineMemory> scene{{}, 5};
-  CopyScene<HostEngineMemory> after{{}, 6};
-  auto copier = std::move(HostCopier::create(delayed_by(std::chrono::hours{1}))).value();
-  auto const submit = [&](auto& of) {
-    return copier->submit(of.batch(CopyDirection::kEngineToSlot, CopyPriority::kBackground))
-        .value();
-  };
-  auto const first = submit(before);
-  auto const ticket = submit(scene);
-  auto const last = submit(after);
-  EXPECT_FALSE(copier->done(first));
-  EXPECT_TRUE(copier->wait(ticket, soon()).value());
-  EXPECT_TRUE(scene.all_same());
-  EXPECT_TRUE(copier->wait(first, soon()).value());
-  EXPECT_TRUE(before.all_same());
-  EXPECT_FALSE(copier->done(last));
-}
-
-TEST(HostCopierTest, WhatIsLeftAtTheEndIsCopiedAtOnce) {
-  CopyScene<HostEngineMemory> scene{{}, 7};
-  {
-    auto copier = std::move(HostCopier::create(delayed_by(std::chrono::hours{1}))).value();
-    auto batch = scene.batch(CopyDirection::kEngineToSlot, CopyPriority::kBackground);
-    EXPECT_TRUE(copier->submit(std::move(batch)));
-  }
-  EXPECT_TRUE(scene.all_same());
-}
-
 // Host memory has no streams: the call returns when the planes are there.
 TEST(HostCopierTest, AStreamThatWaitsIsTheHost) {
   auto copier = std::move(HostCopier::create()).value();
@@ -119,7 +62,6 @@ TEST(HostCopierTest, AStreamThatWaitsIsTheHost) {
 
 INSTANTIATE_TYPED_TEST_SUITE_P(HostOneThread, CopierConformance, OneThread);
 INSTANTIATE_TYPED_TEST_SUITE_P(HostTwoThreads, CopierConformance, TwoThreads);
-INSTANTIATE_TYPED_TEST_SUITE_P(HostDelayed, CopierConformance, DelayedDevice);
 INSTANTIATE_TYPED_TEST_SUITE_P(HostFourThreads, CopierConformance, FourThreads);
 
 }  // namespace lmcache::test

@@ -180,9 +180,7 @@ SERIES = (
     _counter("stored_chunks", "Chunks stored, over all ranks."),
     _counter("stored_bytes", "Bytes stored, over all ranks."),
     _counter("stored_tokens", "Tokens stored, of each request once.", OURS + "num_stored_tokens"),
-    _counter(
-        "store_seconds", "Time stores took behind the step loop, waiting included; they overlap."
-    ),
+    _counter("store_seconds", "Time stores took behind the step loop; they overlap."),
     _by_reason("dropped_chunks", "Chunks that were not stored.", "dropped_", *_DROPPED),
     # Memory.
     _counter(

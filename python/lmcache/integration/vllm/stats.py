@@ -33,7 +33,7 @@ COUNTERS = {
     "stored_chunks": "chunks stored, over all ranks",
     "stored_bytes": "bytes stored, over all ranks",
     "stored_tokens": "tokens stored, of each request once",
-    "store_seconds": "time from submission to the end of the copy, waiting included; they overlap",
+    "store_seconds": "time stores took, from submission to the end of the copy; they overlap",
     "dropped_chunks": "chunks that were to be stored and were given back",
     "evicted_chunks": "chunks evicted from memory by this engine",
     "evicted_bytes": "bytes evicted from memory by this engine",

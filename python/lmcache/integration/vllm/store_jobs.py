@@ -48,14 +48,7 @@ class StoreJobs:
                 self._windowed.append(job)
 
     def ended(self, request_id: str) -> bool:
-        """Whether no copy of a request is under way any more. One that has not begun does: vLLM
-        waits for the blocks.
-        """
-        for job, _ in self._jobs.get(request_id, ()):
-            self._engine.wait(job, 0)
-        return self._forget_over(request_id)
-
-    def _forget_over(self, request_id: str) -> bool:
+        """Whether no copy of a request is under way any more."""
         jobs = self._jobs.get(request_id)
         if jobs is None:
             return True
@@ -69,7 +62,7 @@ class StoreJobs:
     def reap(self) -> None:
         """Forget the jobs that are over."""
         for request_id in list(self._jobs):
-            self._forget_over(request_id)
+            self.ended(request_id)
 
     def settle(self, request_ids: Iterable[str], deadline_s: float) -> None:
         """End all copies of these requests: wait for them, then drop what is left of them."""

@@ -26,7 +26,6 @@ class Jobs:
         self.over: set[int] = set()
         self.failed: dict[int, list[int]] = {}
         self.finished: list[int] = []
-        self.awaited: list[int] = []
 
     def submit_store(self, view, items, stream=None):
         self.submitted.append((view, items))
@@ -37,7 +36,6 @@ class Jobs:
         return job in self.over
 
     def wait(self, job, timeout_ms):
-        self.awaited.append(job)
         return job in self.over
 
     def cancel_job(self, job):
@@ -84,15 +82,6 @@ def test_a_request_has_ended_when_all_its_jobs_have(engine, jobs):
     engine.over.add(2)
     assert jobs.ended("r")
     assert jobs.take_dropped_refs() == []
-
-
-def test_copies_of_a_request_that_ended_begin_at_once_and_others_do_not(engine, jobs):
-    jobs.start([7], plan("running", 1), spoilt=False)
-    jobs.start([7], plan("ended", 2), spoilt=False)
-    jobs.reap()
-    assert engine.awaited == []
-    assert not jobs.ended("ended")
-    assert engine.awaited == [2]
 
 
 def test_spoilt_chunks_are_given_back(engine, jobs):
