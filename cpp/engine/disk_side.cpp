@@ -48,11 +48,17 @@ Result<std::unique_ptr<DiskSide>> DiskSide::open(EngineOptions const& options, D
   std::uint64_t const budget =
       std::min(options.write_behind_bytes, dram.segment().capacity_bytes() / 4);
   std::unique_ptr<DiskSide> side{new DiskSide{dram, clock, budget}};
-  LMC_TRY_ASSIGN(side->disk_,
-                 DiskTier::open(std::move(wanted), clock, log, [&dram](ChunkKey const& key) {
-                   count(dram.counters().disk_evicted_chunks);
-                   dram.note_off_disk(key);
-                 }));
+  LMC_TRY_ASSIGN(side->disk_, DiskTier::open(std::move(wanted), clock, log,
+                                             {.on_evicted =
+                                                  [&dram](ChunkKey const& key) {
+                                                    count(dram.counters().disk_evicted_chunks);
+                                                    dram.note_off_disk(key);
+                                                  },
+                                              .on_damaged =
+                                                  [&dram](ChunkKey const& key) {
+                                                    count(dram.counters().disk_corrupt_chunks);
+                                                    dram.note_off_disk(key);
+                                                  }}));
   for (auto const& known : side->disk_->models()) {
     side->known_speeds_.emplace(known.root, known.prefill_ps_per_token);
   }

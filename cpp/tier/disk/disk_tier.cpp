@@ -41,14 +41,14 @@ struct DiskTier::ReadBatch {
 };
 
 DiskTier::DiskTier(DiskOptions options, Clock const& clock, LogHook log, OpenVolume volume,
-                   std::unique_ptr<AsyncFileIo> io, Evicted on_evicted)
+                   std::unique_ptr<AsyncFileIo> io, DiskHooks hooks)
     : options_{std::move(options)},
       clock_{clock},
       log_{std::move(log)},
       volume_{std::move(volume)},
       io_{std::move(io)},
       slabs_{volume_.files, *io_},
-      on_evicted_{std::move(on_evicted)},
+      hooks_{std::move(hooks)},
       reads_{clock},
       writes_{clock},
       read_errors_{clock},
@@ -57,7 +57,7 @@ DiskTier::DiskTier(DiskOptions options, Clock const& clock, LogHook log, OpenVol
       index_is_cold_{volume_.loaded} {}
 
 Result<std::unique_ptr<DiskTier>> DiskTier::open(DiskOptions options, Clock const& clock,
-                                                 LogHook log, Evicted on_evicted,
+                                                 LogHook log, DiskHooks hooks,
                                                  Decorate const& decorate) {
   LMC_TRY_ASSIGN(auto io, make_io(options.io, log));
   if (options.bytes_per_second != 0) {
@@ -69,8 +69,7 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(DiskOptions options, Clock cons
   if (decorate) io = decorate(std::move(io));
   LMC_TRY_ASSIGN(auto volume, open_volume(options.volume, clock, log));
   std::unique_ptr<DiskTier> tier{new DiskTier{std::move(options), clock, std::move(log),
-                                              std::move(volume), std::move(io),
-                                              std::move(on_evicted)}};
+                                              std::move(volume), std::move(io), std::move(hooks)}};
   copy_text(tier->volume_.directory->state().space.io_engine, tier->io_->traits().name);
   LMC_TRY(tier->start());
   return tier;

@@ -199,7 +199,7 @@ std::optional<TierOutcome> DiskTier::prepare(Write& write) {
   }
   write.place = grant.value().place;
   write.size_bytes = transfer_bytes(write.place.slot_bytes, whole);
-  if (grant.value().evicted && on_evicted_) on_evicted_(*grant.value().evicted);
+  if (grant.value().evicted && hooks_.on_evicted) hooks_.on_evicted(*grant.value().evicted);
   if (auto const freed = volume_.files.free_record(write.place.record); !freed) {
     volume_.directory->abandon(write.place);
     note_write_error(freed.error().message());
@@ -221,8 +221,8 @@ Result<WriteGrant> DiskTier::room_for(Write const& write) {
 
 // An error: nothing that a smaller limit would mend.
 Result<void> DiskTier::make_slab(SlabTask const& task) {
-  if (on_evicted_) {
-    for (auto const& key : task.evicted) on_evicted_(key);
+  if (hooks_.on_evicted) {
+    for (auto const& key : task.evicted) hooks_.on_evicted(key);
   }
   for (std::uint32_t const record : task.dropped) (void)volume_.files.free_record(record);
   for (auto const& emptied : task.emptied) {

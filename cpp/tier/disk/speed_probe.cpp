@@ -43,7 +43,12 @@ void DiskTier::measure_speed() {
     used += read.slot_bytes;
   }
   probe_in_flight_ = static_cast<std::uint32_t>(reads.size());
-  read(std::move(reads), [this, memory](std::uint32_t, TierOutcome) { --probe_in_flight_; });
+  std::vector<ChunkKey> keys;
+  for (auto const& it : reads) keys.push_back(it.key);
+  read(std::move(reads), [this, memory, keys = std::move(keys)](std::uint32_t item, auto outcome) {
+    if (outcome == TierOutcome::kCorrupt && hooks_.on_damaged) hooks_.on_damaged(keys[item]);
+    --probe_in_flight_;
+  });
 }
 
 }  // namespace lmcache

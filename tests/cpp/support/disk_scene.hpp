@@ -160,8 +160,10 @@ class DiskScene {
   }
   DiskTier& open(DiskTier::Decorate const& decorate = {}) { return open(options(), decorate); }
   DiskTier& open(DiskOptions const& options, DiskTier::Decorate const& decorate = {}) {
-    tier_ = must(DiskTier::open(
-        options, clock(), log_.hook(), [this](ChunkKey const&) { ++evicted_; }, decorate));
+    tier_ = must(DiskTier::open(options, clock(), log_.hook(),
+                                {.on_evicted = [this](ChunkKey const&) { ++evicted_; },
+                                 .on_damaged = [this](ChunkKey const&) { ++damaged_; }},
+                                decorate));
     return *tier_;
   }
   void close() { tier_.reset(); }
@@ -232,6 +234,7 @@ class DiskScene {
   }
   [[nodiscard]] std::string const& memory_folder() const { return folder_.path(); }
   [[nodiscard]] int evicted() const { return evicted_; }
+  [[nodiscard]] int damaged() const { return damaged_; }
 
  private:
   TempDirectory folder_;
@@ -240,6 +243,7 @@ class DiskScene {
   SystemClock clock_;
   LogLines log_;
   std::atomic<int> evicted_{0};
+  std::atomic<int> damaged_{0};
   std::unique_ptr<DiskTier> tier_;
 };
 

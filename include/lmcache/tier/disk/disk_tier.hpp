@@ -69,20 +69,25 @@ struct DiskStatus {
   std::string directory;  // its file in shared memory
 };
 
+struct DiskHooks {
+  // A chunk that was given up to make room.
+  std::function<void(ChunkKey const& key)> on_evicted;
+  // A chunk that measuring the speed has found to be damaged: it is gone, and nobody asked for it.
+  std::function<void(ChunkKey const& key)> on_damaged;
+};
+
 // Thread-safe. Callbacks come on a thread of the tier, once each, and must not block.
 class DiskTier {
  public:
   using ReadDone = std::function<void(std::uint32_t item, TierOutcome outcome)>;
   using WriteDone = std::function<void(TierOutcome outcome)>;
-  // A chunk that was given up to make room.
-  using Evicted = std::function<void(ChunkKey const& key)>;
   // Puts another engine of I/O in front of the one that was made, for tests.
   using Decorate = std::function<std::unique_ptr<AsyncFileIo>(std::unique_ptr<AsyncFileIo>)>;
 
   // Errors: those of open_volume() and make_io().
   [[nodiscard]] static Result<std::unique_ptr<DiskTier>> open(DiskOptions options,
                                                               Clock const& clock, LogHook log,
-                                                              Evicted on_evicted = {},
+                                                              DiskHooks hooks = {},
                                                               Decorate const& decorate = {});
   // Writes what was handed over and reads what was asked for, for 5 s at most; answers everything.
   ~DiskTier();
@@ -136,7 +141,7 @@ class DiskTier {
   struct ReadBatch;
 
   DiskTier(DiskOptions options, Clock const& clock, LogHook log, OpenVolume volume,
-           std::unique_ptr<AsyncFileIo> io, Evicted on_evicted);
+           std::unique_ptr<AsyncFileIo> io, DiskHooks hooks);
   [[nodiscard]] Result<void> start();
   void run();
   void finish_read(ReadBatch& batch, std::uint32_t item, int os_error);
@@ -170,7 +175,7 @@ class DiskTier {
   OpenVolume volume_;
   std::unique_ptr<AsyncFileIo> io_;
   SlabCache slabs_;
-  Evicted on_evicted_;
+  DiskHooks hooks_;
   TransferMeter reads_;
   TransferMeter writes_;
   ErrorPause read_errors_;

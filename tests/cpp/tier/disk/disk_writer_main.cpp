@@ -26,7 +26,9 @@ class Writer {
     shape_ = kill_shape(limit);
     tier_ = must(DiskTier::open(
         kill_options(arguments[1], limit), clock_, {},
-        [this](ChunkKey const& key) { report(DiskReport::Kind::kEvicted, seeds_.at(key)); }));
+        {.on_evicted =
+             [this](ChunkKey const& key) { report(DiskReport::Kind::kEvicted, seeds_.at(key)); },
+         .on_damaged = {}}));
     report(DiskReport::Kind::kOpened, 0);
   }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <atomic>
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <thread>
 
@@ -69,6 +71,21 @@ TEST_F(SpeedProbe, AsksAgainOnlyWhenTheSpeedIsDoubted) {
   EXPECT_EQ(read_bytes_, before);
   tier.doubt_speed();
   EXPECT_TRUE(comes_true([&] { return read_bytes_ > before; }));
+}
+
+TEST_F(SpeedProbe, TellsWhatItFoundDamaged) {
+  open();
+  ASSERT_EQ(std::ranges::count(scene_.write(seeds(0, 5)), TierOutcome::kDone), 5);
+  scene_.close();
+  for (auto const& file : std::filesystem::directory_iterator{scene_.options().volume.folders[0]}) {
+    if (!file.path().filename().string().starts_with("slab-")) continue;
+    auto const size_bytes = std::filesystem::file_size(file);
+    std::ofstream{file.path(), std::ios::trunc}.close();
+    std::filesystem::resize_file(file, size_bytes);
+  }
+  open().doubt_speed();
+  EXPECT_TRUE(comes_true([&] { return scene_.damaged() == 5; }));
+  EXPECT_EQ(scene_.count_there(seeds(0, 5)), 0u);
 }
 
 TEST_F(SpeedProbe, LeasesNothingForGood) {
