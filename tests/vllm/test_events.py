@@ -20,8 +20,8 @@ TOKENS = 320  # blocks of 128: two whole ones
 MODULE = "lmcache.integration.vllm.connector"
 OURS = {"kv_connector": "LMCacheConnector", "kv_connector_module_path": MODULE}
 SHIPPED = {"kv_connector": "LMCacheConnectorV1"}
-# Chunks of 128 tokens of the tiny model take 64 KiB: this holds some 64 of them.
-SMALL_GB = 0.004
+# Chunks of 128 tokens of the tiny model take 512 KiB: this holds some 64 of them.
+SMALL_GB = 0.034
 
 
 def prompt(number: int) -> list[int]:
@@ -85,11 +85,18 @@ def serve(open_llm, segment, tmp_path) -> Iterator[Callable[..., tuple[ServedLLM
             },
         )
         subscribers.append(Subscriber(endpoint))
-        # What is published before the sockets have met is lost: ask until something is heard.
+        # What is published before the sockets have met is lost: ask until a prompt is heard of to
+        # its last chunk.
         for number in range(1000, 1100):
             ask(llm, number)
+            last = prompt(number)[128:256]
             try:
-                subscribers[-1].hear(bool, 0.2)
+                subscribers[-1].hear(
+                    lambda heard, last=last: any(
+                        event.token_ids == last for event in of_cpu(heard, BlockStored)
+                    ),
+                    0.2,
+                )
                 break
             except AssertionError:
                 continue

@@ -29,6 +29,7 @@ class RequestState:
         "fetched",
         "fetching_since",
         "hit",
+        "late_step",
         "load_from",
         "load_tokens",
         "namespace",
@@ -60,6 +61,7 @@ class RequestState:
         self.asked_tokens = 0  # by the last lookup; 0: there was none
         self.next_chunk = 0  # the first one that is neither found nor planned to be stored
         self.tail_stored = False
+        self.late_step = 0  # whose stores begin with the next one
         # After a reset of the cache nothing of it is stored until it starts anew.
         self.outdated = False
         self._appended = 0
@@ -84,6 +86,13 @@ class RequestState:
     def confirmed_tokens(self) -> int:
         """Tokens whose KV was computed by steps that are over and went well."""
         return int(self.request.num_computed_tokens) - compat.in_flight_tokens(self.request)
+
+    def goes_on_after_first(self, computed: int, end: int) -> bool:
+        """Whether a step that computes tokens `computed`..`end` draws the first token of an answer,
+        and not its only one, as far as that is known.
+        """
+        left = int(self.request.max_tokens) - int(self.request.num_output_tokens)
+        return computed < int(self.request.num_prompt_tokens) <= end and left > 1
 
     def ended_well(self) -> bool:
         """False for requests that were aborted or that failed."""

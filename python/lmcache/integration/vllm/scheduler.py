@@ -283,15 +283,10 @@ class SchedulerHalf:
             state = self._states.get(request_id)
             if state is None or self._off or state.outdated:
                 continue
-            end = self._stores.storable(state, computed[request_id] + scheduled, fenced=fenced)
-            if self._stores.is_new(state, end):
-                plan.stores += self._stores.reserve(
-                    state,
-                    end,
-                    blocks.get_block_ids(request_id),
-                    confirmed=fenced,
-                    states=compat.boundary_states(blocks, request_id),
-                )
+            before = computed[request_id]
+            plan.stores += self._stores.after_step(
+                self._step, state, before, before + scheduled, blocks, fenced=fenced
+            )
 
     # The end of a request.
 
@@ -326,7 +321,9 @@ class SchedulerHalf:
                 return True
         if self._workers_gone or not self._ledger.pending(state.request_id):
             return False
-        return bool(self._states) or not self._ledger.wait(state.request_id, _LAST_COPY_WAIT_S)
+        if self._states or state.late_step == self._step:
+            return True  # others run, or it has not begun: not waited for
+        return not self._ledger.wait(state.request_id, _LAST_COPY_WAIT_S)
 
     def take_failed(self, request_ids: Iterable[str]) -> None:
         """Note requests whose loads ahead failed: vLLM computes them from their beginning."""

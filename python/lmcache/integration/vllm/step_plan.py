@@ -49,6 +49,9 @@ class StorePlan:
     # Computed by earlier steps that are known to have gone well. Otherwise a failed load in this
     # step may have spoilt it, and it must not be stored.
     confirmed: bool
+    # This step draws the first token of an answer that goes on: a copy that takes the model's CPUs
+    # begins with the next step.
+    late: bool = False
 
     def items(self, lane: int, group: int) -> list[tuple[int, list[int]]]:
         """Return (slot, block ids) for a lane, which is of this group."""

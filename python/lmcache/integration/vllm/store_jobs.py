@@ -25,14 +25,29 @@ class StoreJobs:
         self._stream = stream
         self._geometry = geometry
         self._jobs: dict[str, list[tuple[int, list[int]]]] = {}  # request -> (job, slots)
+        self._late: dict[str, list[tuple[Sequence[int], StorePlan]]] = {}  # not submitted yet
         # Jobs that read blocks which vLLM takes away while their request runs.
         self._windowed: list[int] = []
         self._dropped_refs: list[int] = []
 
     def start(self, views: Sequence[int], store: StorePlan, *, spoilt: bool) -> None:
         """Submit a store, a job per group, or give its slots back when what it would store is
-        wrong.
+        wrong. One that is late waits for `start_late` if the host copies it, unless the next
+        step would wait for it.
         """
+        waits = self._stream.waits_on_device or self._geometry.has_window
+        if store.late and not spoilt and not waits:
+            self._late.setdefault(store.request_id, []).append((views, store))
+        else:
+            self._submit(views, store, spoilt=spoilt)
+
+    def start_late(self) -> None:
+        """Submit what waits for the next step."""
+        while self._late:
+            for views, store in self._late.pop(next(iter(self._late))):
+                self._submit(views, store, spoilt=False)
+
+    def _submit(self, views: Sequence[int], store: StorePlan, *, spoilt: bool) -> None:
         for index, group in enumerate(self._geometry.groups):
             items = store.items(self._geometry.lane(index), index)
             if not items:
@@ -49,6 +64,8 @@ class StoreJobs:
 
     def ended(self, request_id: str) -> bool:
         """Whether no copy of a request is under way any more."""
+        if request_id in self._late:
+            return False
         jobs = self._jobs.get(request_id)
         if jobs is None:
             return True
@@ -85,6 +102,7 @@ class StoreJobs:
 
     def settle_all(self, deadline_s: float) -> None:
         """End all copies."""
+        self.start_late()
         self.settle(list(self._jobs), deadline_s)
 
     def take_dropped_refs(self) -> list[int]:

@@ -10,8 +10,9 @@ load is over.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lmcache.integration.vllm import compat
 from lmcache.integration.vllm.step_plan import StorePlan
 
 if TYPE_CHECKING:
@@ -62,6 +63,33 @@ class StorePlanner:
         """Whether anything before token `end` is neither found nor planned yet."""
         return end > state.next_chunk * self._geometry.chunk_tokens
 
+    def after_step(
+        self,
+        step: int,
+        state: RequestState,
+        computed: int,
+        end: int,
+        blocks: Any,
+        *,
+        fenced: bool,
+    ) -> list[StorePlan]:
+        """Plan what a scheduled request can store after this step, which computes its tokens
+        `computed`..`end`; `blocks`: the block tables of the step.
+        """
+        storable = self.storable(state, end, fenced=fenced)
+        if not self.is_new(state, storable):
+            return []
+        late = state.goes_on_after_first(computed, end)
+        state.late_step = step if late else 0
+        return self.reserve(
+            state,
+            storable,
+            blocks.get_block_ids(state.request_id),
+            confirmed=fenced,
+            late=late,
+            states=compat.boundary_states(blocks, state.request_id),
+        )
+
     def last(self, state: RequestState, blocks: Blocks) -> list[StorePlan]:
         """Plan what could not be stored while the request ran: what a fence held back, the end of
         an answer.
@@ -89,6 +117,7 @@ class StorePlanner:
         blocks: Blocks,
         *,
         confirmed: bool,
+        late: bool = False,
         states: Mapping[tuple[int, int], int] | None = None,
     ) -> list[StorePlan]:
         """Reserve slots for everything up to token `end` that is new, and plan to fill them from
@@ -118,7 +147,7 @@ class StorePlanner:
         self._ledger.add(state.request_id, wanted)
         if self._events is not None:
             self._events.stored(state.request, first, end, refs)
-        return [StorePlan(state.request_id, refs, block_ids, confirmed)]
+        return [StorePlan(state.request_id, refs, block_ids, confirmed, late)]
 
     def _ids(self, ids: list[int], group: GroupGeometry, first: int, end: int) -> list[list[int]]:
         """Return the blocks of each chunk."""

@@ -123,6 +123,7 @@ class WorkerHalf:
         if self._stores is None or self._attachment is None:
             return
         try:
+            self._stores.start_late()
             if plan.preempted:
                 self._stores.settle(plan.preempted, self._deadline_s)
             if self._attachment.geometry.has_window:

@@ -89,3 +89,19 @@ def test_only_token_ids_are_cached():
     mixed = Request("r", [1])
     mixed.prompt_is_token_ids = [True]
     assert not is_cacheable(mixed)
+
+
+@pytest.mark.parametrize(
+    ("computed", "end", "answered", "goes_on"),
+    [
+        (0, 9, 0, True),
+        (0, 8, 0, False),  # of the prompt one is left to compute
+        (9, 10, 1, False),  # the second token
+        (0, 10, 1, True),  # computed again after a preemption
+        (0, 11, 2, False),  # as this, and it ends there
+    ],
+)
+def test_steps_that_draw_a_first_token(computed, end, answered, goes_on):
+    request = Request("r", [1] * 9, max_tokens=3, output_token_ids=[5] * answered)
+    state = RequestState(request, None, RecordingPrompt())
+    assert state.goes_on_after_first(computed, end) is goes_on

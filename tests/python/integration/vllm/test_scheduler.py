@@ -139,6 +139,54 @@ def test_blocks_are_held_until_copies_end(serve):
     loop.run()
 
 
+def store_steps(loop):
+    """Return a list that grows by the number of the step in which a store begins."""
+    begun = []
+
+    def submit_store(real, *arguments):
+        begun.append(len(loop.plans))
+        return real(*arguments)
+
+    loop.workers[0].engine.faults["submit_store"] = submit_store
+    return begun
+
+
+@pytest.mark.parametrize(("answer", "step"), [(1, 1), (2, 2), (20, 2)])
+def test_what_a_first_token_waits_for_is_no_copy(serve, answer, step):
+    loop = serve(budget=len(PROMPT))
+    begun = store_steps(loop)
+    ask(loop, PROMPT, answer)
+    assert begun == [step]
+    assert ask(loop, PROMPT).loaded_tokens == len(PROMPT) - 1
+
+
+def test_an_answer_of_one_token_that_nobody_foresaw_is_not_waited_for(serve, monkeypatch):
+    loop = serve(budget=len(PROMPT))
+    begun = store_steps(loop)
+    monkeypatch.setattr(loop.scheduler._ledger, "wait", lambda *_: pytest.fail("it has not begun"))
+    request = loop.add(Request("short", PROMPT, 20))
+    loop.step()
+    loop.end(request, "FINISHED_STOPPED")
+    assert list(loop.held) == ["short"]
+    assert begun == []
+    loop.run()
+    assert begun == [2]
+    monkeypatch.undo()
+    assert ask(loop, PROMPT).loaded_tokens == len(PROMPT) - 1
+
+
+def test_preempted_before_its_store_began(serve):
+    loop = serve(budget=len(PROMPT))
+    request = loop.add(Request("away", PROMPT, 20))
+    loop.step()
+    loop._preempt(request)
+    other = loop.add(Request("other", PROMPT[::-1], 2))
+    loop.run()
+    assert request.output_token_ids == right(PROMPT, 20)
+    assert other.output_token_ids == right(PROMPT[::-1], 2)
+    assert ask(loop, PROMPT).output_token_ids == right(PROMPT, 3)
+
+
 def test_preempted_requests_come_back_right(serve):
     loop = serve(blocks=24, budget=16)
     requests = [Request(f"p{i}", list(range(i * 50, i * 50 + 30)), 20) for i in range(4)]

@@ -51,9 +51,15 @@ class Jobs:
         self.cancelled += refs
 
 
-def plan(request_id, *refs, confirmed=False):
+def plan(request_id, *refs, confirmed=False, late=False):
     lanes = [[0] * len(refs), list(refs)]
-    return StorePlan(request_id, lanes, [[[i] for i in range(len(refs))]], confirmed)
+    return StorePlan(request_id, lanes, [[[i] for i in range(len(refs))]], confirmed, late)
+
+
+def cuda():
+    return types.SimpleNamespace(
+        current_stream=lambda device: types.SimpleNamespace(cuda_stream=700 + device)
+    )
 
 
 @pytest.fixture
@@ -70,6 +76,47 @@ def test_only_what_is_reserved_for_this_rank_is_stored(engine, jobs):
     jobs.start([7], plan("r", 11, 0, 13), spoilt=False)
     assert engine.submitted == [(7, [(11, [0]), (13, [2])])]
     jobs.start([7], plan("r", 0), spoilt=False)
+    assert len(engine.submitted) == 1
+
+
+def test_one_that_is_late_begins_when_the_next_step_says_so(engine, jobs):
+    jobs.start([7], plan("r", 1, late=True), spoilt=False)
+    jobs.start([7], plan("other", 2), spoilt=False)
+    assert engine.submitted == [(7, [(2, [0])])]
+    assert not jobs.ended("r"), "its blocks are still to be read"
+    jobs.reap()
+    jobs.start_late()
+    jobs.start_late()
+    assert engine.submitted == [(7, [(2, [0])]), (7, [(1, [0])])]
+    assert not jobs.ended("r")
+    engine.over |= {1, 2}
+    assert jobs.ended("r")
+
+
+def test_one_that_is_late_and_spoilt_is_given_back_at_once(engine, jobs):
+    jobs.start([7], plan("r", 1, late=True), spoilt=True)
+    jobs.start_late()
+    assert (engine.submitted, engine.cancelled, jobs.take_dropped_refs()) == ([], [1], [1])
+
+
+def test_closing_ends_what_was_late(engine, jobs):
+    jobs.start([7], plan("r", 1, late=True), spoilt=False)
+    engine.over.add(1)
+    jobs.settle_all(1.0)
+    assert engine.finished == [1]
+    assert jobs.ended("r")
+
+
+def test_nothing_is_late_where_the_device_copies(engine):
+    jobs = StoreJobs(engine, CudaStream(0, cuda()), geometry(2, 1))
+    jobs.start([7], plan("r", 1, late=True), spoilt=False)
+    assert len(engine.submitted) == 1
+
+
+def test_nothing_is_late_where_the_next_step_waits_for_it(engine):
+    group = GroupGeometry(("a",), (64,), 8, window_tokens=32)
+    jobs = StoreJobs(engine, HostStream(), geometry(2, 1, groups=(group,)))
+    jobs.start([7], plan("r", 1, late=True), spoilt=False)
     assert len(engine.submitted) == 1
 
 
@@ -128,10 +175,7 @@ def test_copies_out_of_a_window_end_before_others_get_its_blocks(engine):
 
 
 def test_on_a_gpu_stores_wait_for_what_is_on_the_stream(engine):
-    cuda = types.SimpleNamespace(
-        current_stream=lambda device: types.SimpleNamespace(cuda_stream=700 + device)
-    )
-    jobs = StoreJobs(engine, CudaStream(0, cuda), geometry(2, 1))
+    jobs = StoreJobs(engine, CudaStream(0, cuda()), geometry(2, 1))
     jobs.start([7], plan("r", 1), spoilt=False)
     assert engine.streams == [700]
     assert not jobs.ended("r")  # its blocks are kept until the job has ended
