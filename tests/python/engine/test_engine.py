@@ -114,7 +114,7 @@ def test_hits_that_are_too_short_are_not_taken(make_engine: Any) -> None:
 
 
 def test_chunks_expire(make_engine: Any) -> None:
-    engine = make_engine(ttl=1)
+    engine = make_engine(ttl=2)  # in whole seconds: gone after one to two
     engine.store(PROMPT, kv_of(PROMPT))
     assert engine.lookup(PROMPT) == len(PROMPT)
     pause = threading.Event()
