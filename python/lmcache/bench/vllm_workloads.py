@@ -75,9 +75,13 @@ class Workload:
     context_tokens: int  # unless told otherwise
     requests: int
     contexts: Callable[[Sizes], int]
+    # The segment is full before the end, as that of a cache in use: stores evict.
+    evicts: bool = False
 
     def stored_tokens(self, sizes: Sizes) -> int:
         """Return how many tokens are cached at the end, at most."""
+        if self.evicts:
+            return self.contexts(sizes) * sizes.longest_tokens
         questions = sizes.requests * (512 + sizes.answer_tokens)
         return (self.contexts(sizes) + 2) * sizes.longest_tokens + questions
 
@@ -173,5 +177,7 @@ WORKLOADS = {
     "rag": Workload(_rag, 2000, 12, lambda _: len(_LISTS)),
     "long-doc": Workload(_long_doc, 4500, 6, lambda _: 1),
     "batch": Workload(_batch, 2000, 16, lambda sizes: _groups(sizes.requests, TOGETHER)),
-    "no-reuse": Workload(_no_reuse, 1024, 20, lambda sizes: sizes.requests),
+    "no-reuse": Workload(
+        _no_reuse, 1024, 20, lambda sizes: max(2, sizes.requests // 2), evicts=True
+    ),
 }
