@@ -75,11 +75,11 @@ class Workload:
     context_tokens: int  # unless told otherwise
     requests: int
     contexts: Callable[[Sizes], int]
-    # The segment is full before the end, as that of a cache in use: stores evict.
+    # The segment is too small for all, as that of a cache in use: the last stores evict.
     evicts: bool = False
 
     def stored_tokens(self, sizes: Sizes) -> int:
-        """Return how many tokens are cached at the end, at most."""
+        """Return for how many tokens the segment is made: all that are cached, unless it evicts."""
         if self.evicts:
             return self.contexts(sizes) * sizes.longest_tokens
         questions = sizes.requests * (512 + sizes.answer_tokens)

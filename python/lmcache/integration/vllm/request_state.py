@@ -61,7 +61,7 @@ class RequestState:
         self.asked_tokens = 0  # by the last lookup; 0: there was none
         self.next_chunk = 0  # the first one that is neither found nor planned to be stored
         self.tail_stored = False
-        self.late_step = 0  # whose stores begin with the next one
+        self.late_step = 0  # the step after which its stores may begin with the next one
         # After a reset of the cache nothing of it is stored until it starts anew.
         self.outdated = False
         self._appended = 0

@@ -322,7 +322,8 @@ class SchedulerHalf:
         if self._workers_gone or not self._ledger.pending(state.request_id):
             return False
         if self._states or state.late_step == self._step:
-            return True  # others run, or it has not begun: not waited for
+            # Others run, so that a step follows anyway; or the copy may begin only in one.
+            return True
         return not self._ledger.wait(state.request_id, _LAST_COPY_WAIT_S)
 
     def take_failed(self, request_ids: Iterable[str]) -> None:
