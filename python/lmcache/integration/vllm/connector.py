@@ -114,7 +114,8 @@ class LMCacheConnector(KVConnectorBase_V1, compat.SupportsHMA):
 
     def has_connector_metadata(self) -> bool:
         """Whether every attention layer shall call the next two: while loads go layer by layer."""
-        return self._worker.loads_by_layer
+        # Asked by every layer: no properties on the way.
+        return self._worker_half.loads is not None  # type: ignore[union-attr]
 
     def wait_for_layer_load(self, layer_name: str) -> None:
         self._worker.wait_for_layer(layer_name)

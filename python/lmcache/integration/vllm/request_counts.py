@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from lmcache import _native
     from lmcache.integration.vllm.request_state import RequestState
 
-# Reading the state of the tiers takes some 60 us.
+# Reading the state of the tiers takes some 60 us, reading the counters 30 in the midst of a model's
+# work. Most steps only decode.
 _GAUGES_EVERY_S = 1.0
+_COUNTED_EVERY_S = 0.1
 
 TIERS = ("dram", "disk", "remote")
 
@@ -52,7 +54,7 @@ class RequestCounts:
         self._has_remote = engine.has_lower_tier and (has_remote or not self._has_disk)
         self._waiting: dict[str, _Waiting] = {}
         self._last: tuple[str, dict[str, int]] = ("", {})
-        self._next_gauges = clock()
+        self._next_gauges = self._next_count = clock()
 
     def waits(self, request_id: str, memory_tokens: int) -> None:
         """Note that a request, whose first tokens lie in memory, waits for what follows."""
@@ -86,11 +88,15 @@ class RequestCounts:
         return taken
 
     def take(self, *, healthy: bool, idle: bool) -> LMCacheStats | None:
-        """Return what was counted since the last call. The gauges are read now and then, and
-        whenever no request is left, so that they are right while the engine rests.
+        """Return what was counted since the last call. Counters of the engine are read when
+        requests were counted, and now and then; the gauges now and then; both whenever no request
+        is left, so that they are right while the engine rests.
         """
-        self._native.add_to(self._stats)
         now = self._clock()
+        if not idle and self._stats.is_empty() and now < self._next_count:
+            return None
+        self._next_count = now + _COUNTED_EVERY_S
+        self._native.add_to(self._stats)
         if idle or now >= self._next_gauges:
             self._next_gauges = now + _GAUGES_EVERY_S
             self._stats.put(healthy=float(healthy), **self._gauges())

@@ -62,6 +62,11 @@ class StoreJobs:
             if group.window_tokens:
                 self._windowed.append(job)
 
+    @property
+    def busy(self) -> bool:
+        """Whether copies are under way, or were when this object looked last."""
+        return bool(self._jobs or self._late)
+
     def ended(self, request_id: str) -> bool:
         """Whether no copy of a request is under way any more."""
         if request_id in self._late:

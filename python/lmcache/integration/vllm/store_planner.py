@@ -9,6 +9,7 @@ load is over.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,16 @@ class StorePlanner:
             )  # the last piece comes when the answer is complete
         return self._cut(state, min(end, prompt_tokens), prompt_tokens)
 
+    def _next_new(self, state: RequestState) -> float:
+        """Return the token up to which a step must compute before anything new can be stored."""
+        whole = (state.next_chunk + 1) * self._geometry.chunk_tokens
+        prompt_tokens: int = state.request.num_prompt_tokens
+        if self._answers or whole <= prompt_tokens:
+            return whole
+        has_tail = whole - self._geometry.chunk_tokens < prompt_tokens
+        tail_follows = has_tail and self._tails and not state.tail_stored
+        return prompt_tokens if tail_follows else math.inf
+
     def is_new(self, state: RequestState, end: int) -> bool:
         """Whether anything before token `end` is neither found nor planned yet."""
         return end > state.next_chunk * self._geometry.chunk_tokens
@@ -76,6 +87,8 @@ class StorePlanner:
         """Plan what a scheduled request can store after this step, which computes its tokens
         `computed`..`end`; `blocks`: the block tables of the step.
         """
+        if end < self._next_new(state):  # most steps only decode
+            return []
         storable = self.storable(state, end, fenced=fenced)
         if not self.is_new(state, storable):
             return []

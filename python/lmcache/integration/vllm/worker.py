@@ -11,6 +11,7 @@ Its rules:
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("vllm.lmcache")
 
 _SHUTDOWN_S = 10.0
+# How long counters may stay unread while this rank copies nothing: most steps only decode.
+_COUNTED_EVERY_S = 0.1
 # With `use_layerwise: auto`, loads of fewer bytes are over before the first layers are computed.
 _LAYERWISE_FROM_BYTES = 32_000_000
 
@@ -65,7 +68,7 @@ class WorkerHalf:
         self._tensors: Mapping[str, Any] = {}  # keeps the memory of the views alive
         self._views = KvViews((), {})
         self._plan = StepPlan()
-        self._loads: LoadStep | None = None
+        self.loads: LoadStep | None = None  # under way, and waited for in this step
         self._ahead: AsyncLoads | None = None
         # Requests that wait for a load which will not come, not told to vLLM yet.
         self._lost_requests: set[str] = set()
@@ -79,6 +82,8 @@ class WorkerHalf:
             if attachment
             else None
         )
+        self._copies = True  # since the counters were read last
+        self._next_count = 0.0
 
     def register(self, kv_caches: Mapping[str, Any], num_blocks: int) -> None:
         """Take vLLM's KV tensors, which live as long as this object."""
@@ -137,7 +142,7 @@ class WorkerHalf:
         """
         self._plan = plan
         self._bad_blocks = set(plan.lost_blocks)
-        self._loads = None
+        self.loads = None
         self._spoilt = False
         self.free_blocks(plan)
         try:
@@ -167,37 +172,32 @@ class WorkerHalf:
                 self._ahead.start(load)
             return
         size = attachment.geometry.groups[0].block_bytes
-        self._loads = LoadStep(attachment.engine, self._stream, self._view_ids[0], self._deadline_s)
-        self._loads.start(
+        self.loads = LoadStep(attachment.engine, self._stream, self._view_ids[0], self._deadline_s)
+        self.loads.start(
             self._plan.loads,
             attachment.geometry.lane(0),
             layerwise=self._layerwise is not None
             and sum(len(ids) for plan in self._plan.loads for ids in plan.block_ids[0]) * size
             >= self._layerwise,
         )
-        if not self._loads.ends_later:
+        if not self.loads.ends_later:
             self._end_loads()
-
-    @property
-    def loads_by_layer(self) -> bool:
-        """Whether there are loads under way that `wait_for_layer` waits for."""
-        return self._loads is not None
 
     def wait_for_layer(self, layer_name: str) -> None:
         """Wait until the KV of a layer has arrived; at once unless loads go layer by layer."""
         plane = self._views.last_plane.get(layer_name)
-        if self._loads is None or plane is None:
+        if self.loads is None or plane is None:
             return
         try:
-            self._loads.wait_plane(plane)
+            self.loads.wait_plane(plane)
         except Exception as error:
             self._give_up("loading a layer", error)
 
     def _end_loads(self) -> None:
         """Wait for the loads and collect what failed."""
-        if self._loads is None or self._attachment is None:
+        if self.loads is None or self._attachment is None:
             return
-        loads, self._loads = self._loads, None
+        loads, self.loads = self.loads, None
         failed = loads.end()
         group = self._attachment.geometry.groups[0]
         self._bad_blocks |= failed
@@ -225,6 +225,7 @@ class WorkerHalf:
                 self._speed.drop()
             self._count_prefill()
             if self._stores is not None and self._attachment is not None:
+                self._copies = self._copies or self._stores.busy
                 self._stores.reap()
                 # What this step computed on top of a failed load is wrong, whichever request it
                 # belongs to.
@@ -285,7 +286,13 @@ class WorkerHalf:
         return bad
 
     def take_stats(self) -> LMCacheStats | None:
-        """Return what was counted since the last call."""
+        """Return what was counted since the last call. Counters of the engine are read when this
+        rank copied something, and now and then.
+        """
+        now = time.monotonic()
+        if not self._copies and self.stats.is_empty() and now < self._next_count:
+            return None
+        self._copies, self._next_count = False, now + _COUNTED_EVERY_S
         if self._counters is not None:
             self._counters.add_to(self.stats)
         return self.stats.take()
@@ -325,7 +332,7 @@ class WorkerHalf:
     def _give_up(self, doing: str, error: Exception) -> None:
         """Go on without the cache. Every load of this step counts as failed. Says so once."""
         log.warning("LMCache: %s failed, going on without the cache: %s", doing, error)
-        self._loads = None
+        self.loads = None
         self._lose_loads()
         if self._ahead is not None:
             self._lost_requests.update(self._ahead.abandon())

@@ -145,7 +145,7 @@ def test_a_bound_plan_is_vllms_as_well(make):
 @pytest.mark.parametrize("by_layer", [False, True])
 def test_layers_call_only_while_loads_go_layer_by_layer(make, by_layer):
     connector, half = make("WORKER")
-    half.loads_by_layer = by_layer
+    half.loads = object() if by_layer else None
     assert connector.has_connector_metadata() is by_layer
 
 

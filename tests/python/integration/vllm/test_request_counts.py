@@ -144,6 +144,22 @@ def test_gauges_are_read_now_and_then_and_when_nothing_is_left():
     assert "dram_chunks" in scene.counts.take(healthy=True, idle=False).data
 
 
+def test_counters_are_read_when_a_request_was_counted_and_now_and_then(memory):
+    def read():
+        taken = memory.counts.take(healthy=True, idle=False)
+        return taken and taken.data.get("evicted_chunks")
+
+    read()
+    memory.engine.counts["evicted_chunks"] = 1
+    assert read() is None
+    memory.admit(0)
+    assert read() == 1
+    memory.engine.counts["evicted_chunks"] = 3
+    assert read() is None
+    memory.now += 0.2
+    assert read() == 2
+
+
 def test_a_closed_engine_is_no_failure(memory):
     memory.engine.closed = True
     memory.counts.waits("r", 10)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 
 import pytest
@@ -112,6 +113,22 @@ def test_of_an_answer_only_tokens_that_were_kept(planner, confirmed, stored):
     state = State(confirmed=confirmed, answer=3 * CHUNK)
     planner = planner(conversation_mode=True)
     assert planner.storable(state, 6 * CHUNK, fenced=False) == stored
+
+
+@pytest.mark.parametrize("tails", [True, False])
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize("prompt", [1, CHUNK, PROMPT])
+def test_steps_that_are_not_looked_at_would_store_nothing(planner, answers, tails, prompt):
+    planner = planner(conversation_mode=answers, save_unfull_chunk=tails)
+    ends = range(1, PROMPT + 2 * CHUNK)
+    state = State(confirmed=ends.stop)
+    state.request = types.SimpleNamespace(num_prompt_tokens=prompt, num_tokens=ends.stop)
+    looked_at = 0
+    for state.next_chunk, state.tail_stored, end in itertools.product(range(5), (0, 1), ends):
+        new = planner.is_new(state, planner.storable(state, end, fenced=False))
+        looked_at += end >= planner._next_new(state)
+        assert end >= planner._next_new(state) or not new
+    assert answers or looked_at < 5 * len(ends)  # of ten times as many
 
 
 def test_slots_blocks_and_what_is_watched(planner, slots):

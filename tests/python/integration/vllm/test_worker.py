@@ -210,6 +210,26 @@ def test_statistics(serve):
     assert loop.workers[0].take_stats() is None
 
 
+def test_what_a_copy_counted_is_told_in_the_step_that_sees_its_end(serve, monkeypatch):
+    monkeypatch.setattr("lmcache.integration.vllm.worker._COUNTED_EVERY_S", 3600)
+    loop = serve(budget=200, blocks=64)
+    worker = loop.workers[0]
+    worker.take_stats()
+    reads = []
+    add_to = worker._counters.add_to
+    worker._counters.add_to = lambda stats: reads.append(1) or add_to(stats)
+    LateCopies(worker.engine, polls=3)
+    request = loop.add(Request("r", list(PROMPT), 30))
+    stored, steps = 0, 0
+    while not request.is_finished():
+        loop.step()
+        steps += 1
+        told = worker.take_stats()
+        stored += told.data.get("stored_chunks", 0) if told else 0
+    assert stored == 5
+    assert len(reads) < steps - 5  # none while nothing is copied
+
+
 @pytest.mark.parametrize(
     ("setting", "captured", "limit"),
     [(False, False, None), (True, False, 0), ("auto", False, 32_000_000), (True, True, None)],
