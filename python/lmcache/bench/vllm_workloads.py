@@ -75,13 +75,13 @@ class Workload:
     context_tokens: int  # unless told otherwise
     requests: int
     contexts: Callable[[Sizes], int]
-    # The segment is too small for all, as that of a cache in use: the last stores evict.
+    # The segment holds no more contexts than that, as one of a cache in use: later stores evict.
     evicts: bool = False
 
     def stored_tokens(self, sizes: Sizes) -> int:
         """Return for how many tokens the segment is made: all that are cached, unless it evicts."""
         if self.evicts:
-            return self.contexts(sizes) * sizes.longest_tokens
+            return self.contexts(sizes) * (sizes.context_tokens + sizes.answer_tokens)
         questions = sizes.requests * (512 + sizes.answer_tokens)
         return (self.contexts(sizes) + 2) * sizes.longest_tokens + questions
 
@@ -177,7 +177,8 @@ WORKLOADS = {
     "rag": Workload(_rag, 2000, 12, lambda _: len(_LISTS)),
     "long-doc": Workload(_long_doc, 4500, 6, lambda _: 1),
     "batch": Workload(_batch, 2000, 16, lambda sizes: _groups(sizes.requests, TOGETHER)),
+    # So many, since the differences are smaller than what a host takes now and then.
     "no-reuse": Workload(
-        _no_reuse, 1024, 20, lambda sizes: max(2, sizes.requests // 2), evicts=True
+        _no_reuse, 1024, 60, lambda sizes: max(2, min(10, sizes.requests // 2)), evicts=True
     ),
 }

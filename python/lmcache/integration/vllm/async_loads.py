@@ -65,6 +65,11 @@ class AsyncLoads:
                 waiting.jobs.append(self._stream.submit_load(self._engine, view, items))
                 waiting.size_bytes += group.block_bytes * sum(len(item[2]) for item in items)
 
+    @property
+    def busy(self) -> bool:
+        """Whether there are requests that wait for their loads."""
+        return bool(self._waiting)
+
     def take_ended(self) -> tuple[set[str], set[str]]:
         """Return the requests whose loads have ended since the last call, and which of them failed.
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from lmcache.integration.vllm.step_plan import LoadPlan
 from lmcache.integration.vllm.store_planner import NULL_BLOCK, Blocks
@@ -11,6 +12,35 @@ from lmcache.integration.vllm.store_planner import NULL_BLOCK, Blocks
 if TYPE_CHECKING:
     from lmcache.integration.vllm.geometry import EngineGeometry, GroupGeometry
     from lmcache.integration.vllm.request_state import RequestState
+
+
+class Promises:
+    """Requests that vLLM counts tokens of as loaded, which the step that schedules them must load.
+
+    Mostly none, so that steps which only decode do not look at each request. One thread.
+    """
+
+    def __init__(self, states: Mapping[str, RequestState]) -> None:
+        """`states` are the requests there are, by id; kept."""
+        self._states = states
+        self._made: list[RequestState] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._made)
+
+    def add(self, state: RequestState) -> None:
+        """Note a request with tokens to load."""
+        self._made.append(state)
+
+    def due(self, output: Any) -> list[RequestState]:
+        """Return those that a step schedules and that are not planned; forget what is kept."""
+        self._made = [
+            state
+            for state in self._made
+            if state.load_tokens and self._states.get(state.request_id) is state
+        ]
+        scheduled = output.num_scheduled_tokens
+        return [state for state in self._made if state.request_id in scheduled]
 
 
 def plan_load(geometry: EngineGeometry, state: RequestState, blocks: Blocks) -> LoadPlan | None:

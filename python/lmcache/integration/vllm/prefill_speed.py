@@ -27,6 +27,11 @@ class PrefillSpeed:
         self._began: Any = None
         self._open: deque[_Span] = deque()  # steps whose end the device has not reached
 
+    @property
+    def waits(self) -> bool:
+        """Whether there are steps whose end the device had not reached."""
+        return bool(self._open)
+
     def begin(self, stream: DeviceStream, prefill_tokens: int) -> None:
         """A step begins that computes so many tokens of prompts."""
         self._tokens = prefill_tokens if prefill_tokens >= _MEASURED_TOKENS else 0

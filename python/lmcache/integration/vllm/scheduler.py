@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmcache.integration.vllm import compat
 from lmcache.integration.vllm.fetch_watch import FetchWatch
-from lmcache.integration.vllm.load_planner import plan_load, promised_blocks
+from lmcache.integration.vllm.load_planner import Promises, plan_load, promised_blocks
 from lmcache.integration.vllm.load_room import LoadRoom
 from lmcache.integration.vllm.load_watch import LoadWatch
 from lmcache.integration.vllm.namespaces import Namespaces
@@ -70,6 +70,7 @@ class SchedulerHalf:
         self._block_tables = compat.BlockTables()
         self._loads, self._fetching = LoadWatch(batches), FetchWatch()
         self._ahead: list[RequestState] = []  # requests whose loads the next step begins
+        self._promises = Promises(self._states)
         self._room = LoadRoom(attachment.geometry, num_blocks)
         self._carried: list[StorePlan] = []
         self._released: list[str] = []
@@ -182,6 +183,8 @@ class SchedulerHalf:
             self._ahead.append(state)
             loaded = state.load_from + external_tokens
             self._room.take(state.request_id, int(request.num_tokens), loaded)
+        elif external_tokens:
+            self._promises.add(state)
         state.load_tokens = external_tokens
         state.release_fetch()
         state.fetched = False  # after a preemption it may try again
@@ -226,20 +229,21 @@ class SchedulerHalf:
         try:
             self._loads.settle(self._step, self._traces.load_failed)
             self._plan_ahead(plan)
-            self._plan_loads(plan, output, blocks)
+            if self._promises:
+                self._plan_loads(plan, output, blocks)
             self._plan_stores(plan, output, blocks)
             if not self._ledger.sweep():
                 raise TimeoutError("the workers store nothing any more")
         except Exception as error:
             self.give_up("planning a step", error)
-        self._plan_losses(plan, output, blocks)
+        if self._promises or self._ahead:
+            self._plan_losses(plan, output, blocks)
         return plan
 
     def _plan_loads(self, plan: StepPlan, output: Any, blocks: Any) -> None:
-        for request_id in output.num_scheduled_tokens:
-            state = self._states.get(request_id)
-            if state is not None and state.load_tokens and not self._off:
-                load = plan_load(self._geometry, state, blocks.get_block_ids(request_id))
+        for state in self._promises.due(output):
+            if not self._off:
+                load = plan_load(self._geometry, state, blocks.get_block_ids(state.request_id))
                 if load is None:
                     continue
                 plan.loads.append(load)
@@ -267,12 +271,10 @@ class SchedulerHalf:
         """Report what was promised and will not be loaded."""
         while self._ahead:
             self._lose_ahead(plan, self._ahead.pop())
-        for request_id in output.num_scheduled_tokens:
-            state = self._states.get(request_id)
-            if state is not None and state.load_tokens:
-                ids = blocks.get_block_ids(request_id)
-                plan.lost_blocks += promised_blocks(self._geometry, state, ids)
-                state.load_tokens = 0
+        for state in self._promises.due(output):
+            ids = blocks.get_block_ids(state.request_id)
+            plan.lost_blocks += promised_blocks(self._geometry, state, ids)
+            state.load_tokens = 0
 
     def _plan_stores(self, plan: StepPlan, output: Any, blocks: Any) -> None:
         computed = computed_tokens(output)

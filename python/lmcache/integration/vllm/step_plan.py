@@ -76,6 +76,19 @@ class StepPlan(KVConnectorMetadata):
     # Prompt tokens this step computes, to measure how fast that goes.
     prefill_tokens: int = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do in the step, as in most that only decode."""
+        return not (
+            self.stores
+            or self.loads
+            or self.lost_blocks
+            or self.lost_requests
+            or self.preempted
+            or self.released
+            or self.prefill_tokens
+        )
+
     def blocks_to_load(self) -> Iterable[int]:
         """Yield every block that must hold loaded KV after the loads of this step."""
         yield from self.lost_blocks

@@ -68,6 +68,8 @@ class WorkerHalf:
         self._tensors: Mapping[str, Any] = {}  # keeps the memory of the views alive
         self._views = KvViews((), {})
         self._plan = StepPlan()
+        # Nothing is to be done in this step and nothing is under way: most steps only decode.
+        self.rests = False
         self.loads: LoadStep | None = None  # under way, and waited for in this step
         self._ahead: AsyncLoads | None = None
         # Requests that wait for a load which will not come, not told to vLLM yet.
@@ -125,7 +127,7 @@ class WorkerHalf:
         """End the copies out of blocks that the plan's step gives to others. vLLM may clear these
         before `begin_step`, which does this too: twice costs nothing.
         """
-        if self._stores is None or self._attachment is None:
+        if self._stores is None or self._attachment is None or not self._stores.busy:
             return
         try:
             self._stores.start_late()
@@ -141,6 +143,9 @@ class WorkerHalf:
         it returns.
         """
         self._plan = plan
+        self.rests = plan.is_empty and not self._busy()
+        if self.rests:
+            return
         self._bad_blocks = set(plan.lost_blocks)
         self.loads = None
         self._spoilt = False
@@ -151,6 +156,17 @@ class WorkerHalf:
             self._speed.begin(self._stream, 0 if plan.loads else plan.prefill_tokens)
         except Exception as error:
             self._give_up("timing a step", error)
+
+    def _busy(self) -> bool:
+        """Whether something is left to do or to tell of former steps."""
+        return (
+            self._stores is None
+            or self._stores.busy
+            or self.loads is not None
+            or (self._ahead is not None and self._ahead.busy)
+            or bool(self._ended or self._lost_requests or self._bad_blocks)
+            or self._speed.waits
+        )
 
     def load(self) -> None:
         """Start the loads of the step; wait for all that is not waited for layer by layer, or in
