@@ -66,3 +66,4 @@ def test_nothing_in_common(tiny_model: Path) -> None:
     found = figures(tiny_model, "--workload", "no-reuse", *WORKLOAD)
     assert found["requests"] == 2
     assert found["hit_tokens"] == 0
+    assert found["throughput_ratio_idle"] > 0

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from lmcache import _native
-from lmcache.bench.vllm_process import Answer, VllmProcess
+from lmcache.bench.vllm_process import Answer, Arm, VllmProcess
 from lmcache.errors import LMCacheError, UnavailableError
 
 WARM_UP_TOKENS = 64
+ARMS: tuple[Arm, ...] = ("none", "lmcache")
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ def measure(bench: VllmBench, say: Callable[[str], None]) -> dict[str, Any]:
             _answer_all(engine, prompts, bench.decode_tokens, samples.reference)
         say("starting vLLM with LMCache")
         with _running(bench, bench.segment, "lmcache") as engine:
-            for switched_on in (False, True):
-                engine.switch(switched_on)
+            for arm in ARMS:
+                engine.switch(arm)
                 _warm_up(engine, bench)
             engine.rest()
             for number, prompt in enumerate(prompts):
@@ -132,13 +133,13 @@ def _round(
     """Take one sample of each kind."""
 
     def without() -> None:
-        engine.switch(False)
+        engine.switch("none")
         samples.native_cold.append(engine.run(prompt, tokens))
         samples.native_hit.append(engine.run(prompt, tokens))
         engine.reset()
 
     def with_lmcache() -> None:
-        engine.switch(True)
+        engine.switch("lmcache")
         samples.cold.append(engine.run(prompt, tokens))
         engine.reset()
         samples.warm.append(engine.run(prompt, tokens))

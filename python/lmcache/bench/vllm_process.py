@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lmcache.errors import UnavailableError
 
@@ -27,6 +27,10 @@ _ENVIRONMENT = {
 
 # 1 GiB takes 2 s where the hypervisor must find it first.
 _REST_S = 4.0
+
+
+# The connector of a vLLM: LMCache's, none at all, or one that does nothing.
+Arm = Literal["lmcache", "none", "idle"]
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,11 @@ class VllmProcess:
         """
         time.sleep(_REST_S)
 
-    def switch(self, on: bool) -> None:
-        """Take LMCache out of a vLLM that has it, or put it back. No request may be under way."""
-        self._ask({"do": "switch", "on": on})
+    def switch(self, to: Arm) -> None:
+        """Take LMCache out of a vLLM that has it, put in a connector that does nothing, or put
+        LMCache back. No request may be under way.
+        """
+        self._ask({"do": "switch", "to": to})
 
     def close(self) -> None:
         """End the process and wait for it. Does nothing the second time."""

@@ -3,11 +3,13 @@
 
 Both are measured in one vLLM process, request by request in turns, with LMCache switched in and
 out (see `vllm_figures` for why); who is first changes each time. vLLM's own prefix cache is on in
-both, and is emptied before every request, or before every batch of them.
+both, and is emptied before every request, or before every batch of them. Where nothing is reused,
+a third vLLM has a connector that does nothing: what vLLM takes for calling any.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lmcache.bench.vllm_figures import remove_segment
-from lmcache.bench.vllm_process import Answer, Batch, VllmProcess
+from lmcache.bench.vllm_process import Answer, Arm, Batch, VllmProcess
 from lmcache.bench.vllm_workloads import WORKLOADS, Ask, Sizes
 from lmcache.errors import UnavailableError
 
@@ -37,10 +39,14 @@ class ReuseBench:
 
 @dataclass
 class Taken:
-    """Batches measured with and without LMCache, in the same order; mostly of one request."""
+    """Batches measured with and without LMCache, in the same order; mostly of one request.
+
+    `idle`: with a connector that does nothing; empty where that is not measured.
+    """
 
     without: list[Batch] = field(default_factory=list)
     with_lmcache: list[Batch] = field(default_factory=list)
+    idle: list[Batch] = field(default_factory=list)
 
 
 def measure(bench: ReuseBench, say: Callable[[str], None]) -> dict[str, Any]:
@@ -70,9 +76,9 @@ def measure(bench: ReuseBench, say: Callable[[str], None]) -> dict[str, Any]:
 def _warm_up(engine: VllmProcess, bench: ReuseBench) -> None:
     """Run what is slow only once: a prompt of full length, and with LMCache its hit."""
     prompt = [10 + position % 7 for position in range(bench.sizes.context_tokens)]
-    for on, times in ((False, 1), (True, 2)):
-        for _ in range(times):
-            _run(engine, on, [prompt], 4)
+    arms: tuple[Arm, ...] = ("none", "lmcache", "lmcache")
+    for arm in arms:
+        _run(engine, arm, [prompt], 4)
     engine.rest()
 
 
@@ -80,7 +86,7 @@ def _play(engine: VllmProcess, bench: ReuseBench, taken: Taken, say: Callable[[s
     play = WORKLOADS[bench.workload].play(bench.sizes, engine.encode)
     ask = next(play, None)
     while ask is not None:
-        batch = _take(engine, ask, bench.sizes.answer_tokens, taken)
+        batch = _take(engine, bench, ask, taken)
         if ask.measured:
             say(f"{bench.workload}: {_line(taken)}")
         try:
@@ -89,19 +95,23 @@ def _play(engine: VllmProcess, bench: ReuseBench, taken: Taken, say: Callable[[s
             ask = None
 
 
-def _take(engine: VllmProcess, ask: Ask, tokens: int, taken: Taken) -> Batch:
-    """Answer what was asked: in both ways if it is measured, else with LMCache alone."""
+def _take(engine: VllmProcess, bench: ReuseBench, ask: Ask, taken: Taken) -> Batch:
+    """Answer what was asked: in each way if it is measured, else with LMCache alone."""
+    tokens = bench.sizes.answer_tokens
     if not ask.measured:
-        return _run(engine, True, ask.prompts, tokens)
-    for on in (False, True) if len(taken.without) % 2 == 0 else (True, False):
-        batch = _run(engine, on, ask.prompts, tokens)
-        (taken.with_lmcache if on else taken.without).append(batch)
+        return _run(engine, "lmcache", ask.prompts, tokens)
+    arms: dict[Arm, list[Batch]] = {"none": taken.without, "lmcache": taken.with_lmcache}
+    if bench.workload == "no-reuse":
+        arms["idle"] = taken.idle
+    orders = list(itertools.permutations(arms))
+    for arm in orders[len(taken.without) % len(orders)]:
+        arms[arm].append(_run(engine, arm, ask.prompts, tokens))
     return taken.without[-1]
 
 
-def _run(engine: VllmProcess, on: bool, prompts: list[list[int]], tokens: int) -> Batch:
+def _run(engine: VllmProcess, arm: Arm, prompts: list[list[int]], tokens: int) -> Batch:
     engine.reset()  # first: what is still being stored must end before LMCache is taken out
-    engine.switch(on)
+    engine.switch(arm)
     return engine.run_together(prompts, tokens)
 
 
@@ -136,9 +146,20 @@ def figures(taken: Taken) -> dict[str, Any]:
         "throughput_without": round(rates[0], 4),
         "throughput_with": round(rates[1], 4),
         "throughput_ratio": round(rates[1] / rates[0], 4),
+        **_idle_figures(taken, medians[0], rates[0]),
         "hit_tokens": _hit_tokens(taken),
         "prompt_tokens": _prompt_tokens(taken),
         "identical": all(left.token_ids == right.token_ids for left, right in same),
+    }
+
+
+def _idle_figures(taken: Taken, ttft: float, rate: float) -> dict[str, Any]:
+    """Return what a connector that does nothing takes, over vLLM alone."""
+    if not taken.idle:
+        return {}
+    return {
+        "ttft_ratio_idle": round(statistics.median(_ttfts(taken.idle)) / ttft, 4),
+        "throughput_ratio_idle": round(_throughput(taken.idle) / rate, 4),
     }
 
 

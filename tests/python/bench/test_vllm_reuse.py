@@ -45,6 +45,13 @@ def test_figures() -> None:
     }
 
 
+def test_what_vllm_takes_for_any_connector() -> None:
+    measured = taken()
+    measured.idle = [Batch([answer(2.0), answer(4.5)], 5.0), Batch([answer(3.3)], 5.0)]
+    found = figures(measured)
+    assert (found["ttft_ratio_idle"], found["throughput_ratio_idle"]) == (1.1, 0.8)
+
+
 def test_the_slowest_twentieth_is_left_out() -> None:
     batches = [Batch([answer(float(i))], 1.0) for i in range(1, 41)]
     found = figures(Taken(batches, batches))

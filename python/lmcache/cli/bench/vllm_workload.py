@@ -98,6 +98,8 @@ def _verdicts(figures: dict[str, Any]) -> list[Row]:
             f">= {LEAST_THROUGHPUT_RATIO}",
             throughput >= LEAST_THROUGHPUT_RATIO,
         ),
+        Row("TTFT, a connector that does nothing", f"{figures['ttft_ratio_idle']:.3f}"),
+        Row("throughput, likewise", f"{figures['throughput_ratio_idle']:.3f}"),
     ]
 
 

@@ -10,7 +10,7 @@ its libraries write to the standard ones as they like:
     {"do": "run", "prompts": [[ids]], "tokens": n}  -> {"answers": [TimedAnswer], "wall_s": s}
     {"do": "encode", "texts": [text]}               -> {"ids": [[ids]]}
     {"do": "reset"}                -> {"emptied": bool}   vLLM's own prefix cache
-    {"do": "switch", "on": bool}   -> {}                  LMCache is taken out, or put back
+    {"do": "switch", "to": name}   -> {}                  a connector: "lmcache", "none", "idle"
     end of input                   -> the process ends
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
             settle(llm)
             answer = {"emptied": bool(llm.reset_prefix_cache())}
         elif command["do"] == "switch":
-            switch.turn(command["on"])
+            switch.turn(command["to"])
         elif command["do"] == "encode":
             tokenizer = llm.get_tokenizer()
             answer["ids"] = [
@@ -70,20 +70,29 @@ def settle(llm: Any) -> None:
 
 
 class Switch:
-    """Takes the connector out of a vLLM whose scheduler and worker run in this process, so that two
-    engines can be compared that have their weights in the same place."""
+    """Takes the connector out of a vLLM whose scheduler and worker run in this process, or puts one
+    in that does nothing, so that engines can be compared that have their weights in the same place.
+    """
 
     def __init__(self, llm: Any) -> None:
         from vllm.distributed.kv_transfer import kv_transfer_state
 
         self._scheduler = llm.llm_engine.engine_core.engine_core.scheduler
         self._worker = kv_transfer_state
-        self._halves = (self._scheduler.connector, self._worker._KV_CONNECTOR_AGENT)
+        self._ours = (self._scheduler.connector, self._worker._KV_CONNECTOR_AGENT)
 
-    def turn(self, on: bool) -> None:
-        """Take the connector out, or put it back."""
-        halves = self._halves if on else (None, None)
+    def turn(self, to: str) -> None:
+        """Put LMCache's connector in ("lmcache"), none ("none"), or an idle one ("idle")."""
+        halves = {"lmcache": self._ours, "none": (None, None)}.get(to) or self._idle()
         self._scheduler.connector, self._worker._KV_CONNECTOR_AGENT = halves
+
+    def _idle(self) -> tuple[Any, ...]:
+        from lmcache.integration.vllm.idle_connector import IdleConnector
+
+        return tuple(
+            IdleConnector(half._vllm_config, half.role, half._kv_cache_config)
+            for half in self._ours
+        )
 
 
 def _open(options: dict[str, Any]) -> Any:
