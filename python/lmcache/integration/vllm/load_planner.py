@@ -30,7 +30,8 @@ class Promises:
 
     def add(self, state: RequestState) -> None:
         """Note a request with tokens to load."""
-        self._made.append(state)
+        if state not in self._made:
+            self._made.append(state)
 
     def due(self, output: Any) -> list[RequestState]:
         """Return those that a step schedules and that are not planned; forget what is kept."""

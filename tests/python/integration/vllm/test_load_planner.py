@@ -13,7 +13,7 @@ from paged_geometry import geometry
 from paged_model import BLOCK, CHUNK
 
 from lmcache.integration.vllm.geometry import GroupGeometry
-from lmcache.integration.vllm.load_planner import plan_load, promised_blocks
+from lmcache.integration.vllm.load_planner import Promises, plan_load, promised_blocks
 from lmcache.integration.vllm.store_planner import NULL_BLOCK
 
 PER_CHUNK = CHUNK // BLOCK
@@ -32,6 +32,33 @@ def state(begin, tokens, hit=3 * CHUNK, lanes=1):
         load_tokens=tokens,
         asked_tokens=tokens + 5,
     )
+
+
+class Asking:
+    """A request as promises know it."""
+
+    def __init__(self, request_id, load_tokens=5):
+        self.request_id, self.load_tokens = request_id, load_tokens
+
+
+def test_promises_are_due_until_kept_or_gone():
+    step = types.SimpleNamespace(num_scheduled_tokens={"a": 1, "b": 1, "gone": 1})
+    a, b, later, gone = (Asking(name) for name in ("a", "b", "later", "gone"))
+    states = {"a": a, "b": b, "later": later}
+    promises = Promises(states)
+    assert not promises
+    for state in (a, a, b, later, gone):
+        promises.add(state)
+    assert promises.due(step) == [a, b]
+    a.load_tokens = 0  # planned
+    states["b"] = Asking("b")  # begun anew
+    assert promises.due(step) == []
+    assert promises
+    step.num_scheduled_tokens = {"later": 1}
+    assert promises.due(step) == [later]
+    later.load_tokens = 0
+    assert promises.due(step) == []
+    assert not promises
 
 
 def test_a_whole_prefix():
