@@ -11,6 +11,7 @@ from paged_model import BLOCK, CHUNK, LAYERS, expected_tokens
 from serving_loop import Request
 
 from lmcache.integration.vllm.device_stream import HostStream
+from lmcache.integration.vllm.step_plan import StepPlan
 
 PROMPT = list(range(100, 100 + 4 * CHUNK + 3))
 
@@ -183,6 +184,29 @@ def test_a_gpu_that_cannot_be_used_turns_the_cache_off(serve, caplog):
     worker.register(worker._tensors, loop.model.blocks)
     assert caplog.text.count("going on without the cache: CUDA device 0: there is no driver") == 1
     ask(loop, PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("_ended", {"r"}),
+        ("_lost_requests", {"r"}),
+        ("_bad_blocks", {3}),
+        ("_ahead", types.SimpleNamespace(busy=True)),
+        ("_speed", types.SimpleNamespace(waits=True, begin=lambda *_: None)),
+        ("loads", object()),
+    ],
+)
+def test_it_rests_only_when_nothing_is_left_of_steps_before(serve, monkeypatch, name, left):
+    worker = serve().workers[0]
+    worker.begin_step(StepPlan())
+    assert worker.rests
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, name, left)
+        worker.begin_step(StepPlan())
+        assert not worker.rests
+    worker.begin_step(StepPlan(released=["r"]))
+    assert not worker.rests
 
 
 def refuse_view(real, *arguments):
