@@ -157,11 +157,11 @@ def test_a_remote_that_does_not_answer_is_not_waited_for(open_llm, server, state
     for i in range(2 * ROUNDS):  # in turns, in one process: nothing else differs
         with_remote = i % 2 == 0
         llm.settle()
-        switch.turn(with_remote)
+        switch.turn("lmcache" if with_remote else "none")
         started = time.monotonic()
         llm.ask_one(prompt(3000 + i, 900), 1)
         times[with_remote].append(time.monotonic() - started)
-    switch.turn(True)
+    switch.turn("lmcache")
     assert remote_state(llm) == "unavailable"
     assert total(llm)["remote_read_chunks"] == 0
     medians = [statistics.median(times[with_remote]) for with_remote in (True, False)]

@@ -79,20 +79,20 @@ class Switch:
 
         self._scheduler = llm.llm_engine.engine_core.engine_core.scheduler
         self._worker = kv_transfer_state
-        self._ours = (self._scheduler.connector, self._worker._KV_CONNECTOR_AGENT)
+        ours = (self._scheduler.connector, self._worker._KV_CONNECTOR_AGENT)
+        self._halves = {"lmcache": ours, "none": (None, None), "idle": _idle(*ours)}
 
     def turn(self, to: str) -> None:
         """Put LMCache's connector in ("lmcache"), none ("none"), or an idle one ("idle")."""
-        halves = {"lmcache": self._ours, "none": (None, None)}.get(to) or self._idle()
-        self._scheduler.connector, self._worker._KV_CONNECTOR_AGENT = halves
+        self._scheduler.connector, self._worker._KV_CONNECTOR_AGENT = self._halves[to]
 
-    def _idle(self) -> tuple[Any, ...]:
-        from lmcache.integration.vllm.idle_connector import IdleConnector
 
-        return tuple(
-            IdleConnector(half._vllm_config, half.role, half._kv_cache_config)
-            for half in self._ours
-        )
+def _idle(*ours: Any) -> tuple[Any, ...]:
+    from lmcache.integration.vllm.idle_connector import IdleConnector
+
+    return tuple(  # a vLLM that never had a connector gets none
+        half and IdleConnector(half._vllm_config, half.role, half._kv_cache_config) for half in ours
+    )
 
 
 def _open(options: dict[str, Any]) -> Any:
