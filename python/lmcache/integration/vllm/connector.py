@@ -110,8 +110,7 @@ class LMCacheConnector(KVConnectorBase_V1, compat.SupportsHMA):
         self._worker.begin_step(connector_metadata)
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
-        if not self._worker.rests:
-            self._worker.load()
+        self._worker.load()
 
     def has_connector_metadata(self) -> bool:
         """Whether every attention layer shall call the next two: while loads go layer by layer."""
@@ -127,15 +126,12 @@ class LMCacheConnector(KVConnectorBase_V1, compat.SupportsHMA):
         """Nothing: whole chunks are stored when the step has computed, behind the step loop."""
 
     def wait_for_save(self) -> None:
-        if not self._worker.rests:
-            self._worker.store()
+        self._worker.store()
 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
         return self._worker.take_ended(), None
 
     def get_transfer_results(self, finished_req_ids: set[str]) -> Any:
-        if self._worker.rests:
-            return compat.transfer_results(set(), set(), set())
         ended, failed = self._worker.take_arrived()
         return compat.transfer_results(self._worker.take_ended(), ended, failed)
 

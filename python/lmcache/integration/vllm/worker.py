@@ -69,7 +69,7 @@ class WorkerHalf:
         self._views = KvViews((), {})
         self._plan = StepPlan()
         # Nothing is to be done in this step and nothing is under way: most steps only decode.
-        self.rests = False
+        self._rests = False
         self.loads: LoadStep | None = None  # under way, and waited for in this step
         self._ahead: AsyncLoads | None = None
         # Requests that wait for a load which will not come, not told to vLLM yet.
@@ -84,7 +84,7 @@ class WorkerHalf:
             if attachment
             else None
         )
-        self._copies = True  # since the counters were read last
+        self._copied = True  # since the counters were read last
         self._next_count = 0.0
 
     def register(self, kv_caches: Mapping[str, Any], num_blocks: int) -> None:
@@ -143,8 +143,8 @@ class WorkerHalf:
         it returns.
         """
         self._plan = plan
-        self.rests = plan.is_empty and not self._busy()
-        if self.rests:
+        self._rests = plan.is_empty and not self._busy()
+        if self._rests:
             return
         self._bad_blocks = set(plan.lost_blocks)
         self.loads = None
@@ -172,6 +172,8 @@ class WorkerHalf:
         """Start the loads of the step; wait for all that is not waited for layer by layer, or in
         vLLM's queue.
         """
+        if self._rests:
+            return
         self._lost_requests.update(self._plan.lost_requests)
         if self._plan.loads:
             if self._attachment is None:
@@ -232,6 +234,8 @@ class WorkerHalf:
 
     def store(self) -> None:
         """Start the stores of the step; returns at once. Called when the step has computed."""
+        if self._rests:
+            return
         plan = self._plan
         try:
             self._end_loads()
@@ -241,7 +245,7 @@ class WorkerHalf:
                 self._speed.drop()
             self._count_prefill()
             if self._stores is not None and self._attachment is not None:
-                self._copies = self._copies or self._stores.busy
+                self._copied = self._copied or self._stores.busy
                 self._stores.reap()
                 # What this step computed on top of a failed load is wrong, whichever request it
                 # belongs to.
@@ -306,9 +310,9 @@ class WorkerHalf:
         rank copied something, and now and then.
         """
         now = time.monotonic()
-        if not self._copies and self.stats.is_empty() and now < self._next_count:
+        if not self._copied and self.stats.is_empty() and now < self._next_count:
             return None
-        self._copies, self._next_count = False, now + _COUNTED_EVERY_S
+        self._copied, self._next_count = False, now + _COUNTED_EVERY_S
         if self._counters is not None:
             self._counters.add_to(self.stats)
         return self.stats.take()

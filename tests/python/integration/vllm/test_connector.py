@@ -28,7 +28,6 @@ class Half:
         self.stats = LMCacheStats()
         self.loads_ahead = False
         self.events = None
-        self.rests = False
 
     def __getattr__(self, name):
         def call(*arguments):

@@ -201,13 +201,13 @@ def test_a_gpu_that_cannot_be_used_turns_the_cache_off(serve, caplog):
 def test_it_rests_only_when_nothing_is_left_of_steps_before(serve, monkeypatch, name, left):
     worker = serve().workers[0]
     worker.begin_step(StepPlan())
-    assert worker.rests
+    assert worker._rests
     with monkeypatch.context() as patch:
         patch.setattr(worker, name, left)
         worker.begin_step(StepPlan())
-        assert not worker.rests
+        assert not worker._rests
     worker.begin_step(StepPlan(released=["r"]))
-    assert not worker.rests
+    assert not worker._rests
 
 
 def refuse_view(real, *arguments):
